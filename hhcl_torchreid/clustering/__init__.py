@@ -1,0 +1,1 @@
+"""From features to pseudo labels: neighbours, k-reciprocal Jaccard graph, DBSCAN. Knows nothing of images."""
