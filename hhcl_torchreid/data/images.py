@@ -1,0 +1,94 @@
+"""Decoding: image files to uint8 tensors of one size, streamed or kept in memory."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import functional as image_functional
+from tqdm import tqdm
+
+from ..errors import InputError
+
+__all__ = ["DecodedImages", "check_readable", "load_images"]
+
+NAMED_AT_MOST = 5
+
+
+class DecodedImages(Dataset[dict[str, Any]]):
+    """The images of a torchreid data set, decoded and resized (bicubic) to uint8, with torchreid's other fields.
+
+    An item is a dictionary like torchreid's: ``img`` (3, H, W) uint8, ``pid``, ``camid``, ``impath``, ``dsetid``; and
+    ``readable``, False where the file is no image. torchreid itself would try such a file again for ever.
+
+    Args:
+        records (list of tuple): torchreid's (path, pid, camid, dsetid).
+        height (int): of the decoded image, pixels.
+        width (int): likewise.
+    """
+
+    def __init__(self, records: Sequence[tuple[str, int, int, int]], height: int, width: int) -> None:
+        self.records = records
+        self.height = height
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path, pid, camid, dsetid = self.records[index]
+        try:
+            with Image.open(path) as file:
+                picture = file.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
+            pixels, readable = image_functional.pil_to_tensor(picture), True
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            pixels, readable = torch.zeros(3, self.height, self.width, dtype=torch.uint8), False
+        return {
+            "img": pixels,
+            "pid": pid,
+            "camid": camid,
+            "impath": path,
+            "dsetid": dsetid,
+            "readable": readable,
+        }
+
+
+def load_images(images: DecodedImages, workers: int, description: str = "decode") -> Tensor:
+    """Decodes all images once, in parallel, under a progress bar.
+
+    Args:
+        images: the data set.
+        workers: processes that decode; 0 decodes in this one.
+        description: what the progress bar says.
+
+    Returns:
+        (N, 3, H, W) uint8 in memory.
+
+    Raises:
+        InputError: files that are no images; the first few are named.
+    """
+    loader = DataLoader(images, batch_size=64, num_workers=min(workers, -(-len(images) // 64)))
+    bank = torch.empty(len(images), 3, images.height, images.width, dtype=torch.uint8)
+    unreadable: list[str] = []
+    filled = 0
+    with tqdm(total=len(images), desc=description, unit="img", disable=None, leave=False) as progress:
+        for batch in loader:
+            bank[filled : filled + len(batch["img"])] = batch["img"]
+            unreadable += [path for path, readable in zip(batch["impath"], batch["readable"], strict=True) if not readable]
+            filled += len(batch["img"])
+            progress.update(len(batch["img"]))
+    check_readable(unreadable)
+    return bank
+
+
+def check_readable(unreadable: Sequence[str]) -> None:
+    """Stops if there are files that could not be read.
+
+    Raises:
+        InputError: there are; the first few are named.
+    """
+    if unreadable:
+        named = ", ".join(unreadable[:NAMED_AT_MOST]) + (", ..." if len(unreadable) > NAMED_AT_MOST else "")
+        raise InputError(f"{len(unreadable)} unreadable image(s), remove or replace them: {named}")

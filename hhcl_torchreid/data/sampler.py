@@ -1,0 +1,89 @@
+"""Which images meet in a batch: P clusters, K images each, from as many cameras as possible."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ..errors import InputError
+
+__all__ = ["CrossCameraBatchSampler"]
+
+
+class CrossCameraBatchSampler(Sampler[list[int]]):
+    """Yields the batches of one epoch: P clusters of ``num_instances`` images each, P * K = ``batch_size``.
+
+    The clusters are shuffled; from each comes one random image, then K - 1 others from the *other* cameras of the
+    cluster, with replacement where those have fewer than K images. A cluster seen by one camera gives K - 1 other
+    images of that camera; a cluster of one image is skipped. When the clusters are used up they are shuffled again,
+    and what does not fill a batch is dropped. With fewer than P usable clusters, a batch holds each of them once.
+
+    The authors' code calls it RandomMultipleGallerySampler.
+
+    Args:
+        labels (numpy.ndarray): (N,) int, the cluster of each image; -1 (outlier) never reaches a batch.
+        cameras (numpy.ndarray): (N,) int, the camera of each image.
+        batch_size (int): P * K, a multiple of ``num_instances``.
+        num_instances (int): K.
+        iters (int): number of batches.
+        generator (numpy.random.Generator): source of all choices.
+
+    Raises:
+        InputError: ``batch_size`` is no multiple of ``num_instances``, or no cluster has two images.
+    """
+
+    def __init__(
+        self,
+        labels: np.ndarray,
+        cameras: np.ndarray,
+        batch_size: int = 256,
+        num_instances: int = 16,
+        iters: int = 200,
+        generator: np.random.Generator | None = None,
+    ) -> None:
+        check_batch_size(batch_size, num_instances)
+        self.cameras = cameras
+        self.num_instances = num_instances
+        self.iters = iters
+        self.generator = generator or np.random.default_rng()
+        members = (np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1))
+        self.clusters = [images for images in members if len(images) > 1]
+        if not self.clusters:
+            raise InputError("no cluster has two images, so there is no batch to train on: raise cluster.eps")
+        self.clusters_per_batch = min(batch_size // num_instances, len(self.clusters))
+
+    def __len__(self) -> int:
+        return self.iters
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yielded = 0
+        while yielded < self.iters:
+            shuffled = self.generator.permutation(len(self.clusters))
+            full_batches = len(shuffled) // self.clusters_per_batch
+            for chosen in shuffled[: full_batches * self.clusters_per_batch].reshape(full_batches, -1):
+                if yielded == self.iters:
+                    return
+                yield [image for cluster in chosen for image in self._draw_images(self.clusters[cluster])]
+                yielded += 1
+
+    def _draw_images(self, images: np.ndarray) -> list[int]:
+        first = self.generator.choice(images)
+        others = images[self.cameras[images] != self.cameras[first]]
+        if len(others) == 0:
+            others = images[images != first]
+        # The authors compare with K, not with the K - 1 images they need.
+        too_few = len(others) < self.num_instances
+        return [int(first), *self.generator.choice(others, self.num_instances - 1, replace=too_few).tolist()]
+
+
+def check_batch_size(batch_size: int, num_instances: int) -> None:
+    """Checks that a batch divides into identities.
+
+    Raises:
+        InputError: it does not.
+    """
+    if num_instances < 2 or batch_size < num_instances or batch_size % num_instances:
+        raise InputError(
+            f"train.batch_size ({batch_size}) must be a multiple of sampler.num_instances ({num_instances}, at least "
+            "2): a batch holds that many images of each of its identities"
+        )
