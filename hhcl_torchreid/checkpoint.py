@@ -1,0 +1,107 @@
+"""Checkpoints: written whole or not at all, and read without running any code that they hold."""
+
+import os
+import pickle
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import InputError
+
+__all__ = ["load_checkpoint", "random_states", "restore_random_states", "save_checkpoint", "writing"]
+
+
+def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
+    """Writes a checkpoint to a temporary file beside ``path`` and renames it, so that a good one is never half lost.
+
+    Args:
+        state: tensors, plain Python numbers, strings and containers of them (no NumPy scalars: ``torch.load`` with
+            ``weights_only`` refuses those).
+        path: the file; its folder is made if need be.
+
+    Raises:
+        InputError: it cannot be written; what stood at ``path`` still stands.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path, "; the checkpoint that was there is intact"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path, consequence: str = "") -> Iterator[None]:
+    """Turns a full disk, a vanished folder or missing rights into one sentence about ``path``.
+
+    Raises:
+        InputError: the operating system refused.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch.save turns an OSError of its file into a RuntimeError.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        raise InputError(
+            f"cannot write {path}: {reason}{consequence}; free some space there or set data.save_dir to a folder that "
+            "can be written"
+        ) from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU; only tensors and plain Python values, never code.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What was saved.
+
+    Raises:
+        InputError: no such file, or no checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"no checkpoint at {path}: check the path")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise InputError(
+            f"{path} is no checkpoint that can be read safely (tensors and plain values only): give one that torchreid "
+            "or hhcl-torchreid has saved"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint")
+    return checkpoint
+
+
+def random_states() -> dict[str, Any]:
+    """The states of the generators of Python, NumPy, PyTorch and CUDA, as values that a checkpoint can hold."""
+    name, keys, position, has_gauss, cached_gaussian = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached_gaussian)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Puts the generators back where :func:`random_states` found them."""
+    random.setstate(states["python"])
+    name, keys, *rest = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,546 @@
+"""The HHCL engine: label -> rebuild the memory -> train -> test, inside torchreid's own run."""
+
+import math
+import os.path as osp
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchreid
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from . import reports
+from .batch_norm import forward_in_groups
+from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint, writing
+from .data.images import DecodedImages, check_readable, load_images
+from .data.loader import AugmentedBatches
+from .data.sampler import CrossCameraBatchSampler, check_batch_size
+from .data.transforms import BatchAugmentation, normalize_images
+from .errors import InputError
+from .memory import HybridMemory
+from .pseudo_labels import PseudoLabeler
+
+__all__ = ["ImageHHCLEngine"]
+
+LAST_CHECKPOINT = "model-last.pth.tar"
+BEST_CHECKPOINT = "model-best.pth.tar"
+
+
+class ImageHHCLEngine(torchreid.engine.Engine):
+    r"""Learns person re-identification from unlabelled images by hard-sample guided hybrid contrast.
+
+    At the start of each epoch the engine extracts the features of all training images, clusters them into pseudo
+    labels and rebuilds the memory; then it trains as torchreid's engines do. The true identities of the training images
+    are never used, but for the columns ``ari`` and ``nmi`` of ``metrics.csv`` (and with ``labels="identities"``).
+
+    Images are decoded once, resized with bicubic interpolation, and stay in memory as bytes: training and extraction
+    read from there, so the engine needs nothing but the file list of the data manager's train loader. Query and gallery
+    images go through the same decoding.
+
+    Reference:
+        Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification. IC-NIDC
+        2021. arXiv 2109.12333.
+
+    Args:
+        datamanager (DataManager): an instance of ``torchreid.data.ImageDataManager``; its ``batch_size_train`` is the
+            batch, P * K.
+        model (nn.Module): from ``hhcl_torchreid.build_model``.
+        optimizer (Optimizer): an Optimizer.
+        scheduler (LRScheduler, optional): stepped after every epoch. If None, the learning rate stays.
+        use_gpu (bool, optional): use gpu. Default is True.
+        labeler (PseudoLabeler, optional): turns features into pseudo labels. Default is ``PseudoLabeler(eps=0.45)``.
+        mode (str, optional): memory mode, see ``HybridMemory``. Default is "hybrid".
+        temperature (float, optional): divides the similarities. Default is 0.05.
+        momentum (float, optional): what a memory row keeps of itself in an update. Default is 0.1.
+        hard_weight (float, optional): weight of the hard term of the loss. Default is the mode's own.
+        centroid_weight (float, optional): weight of the centroid term. Default is the mode's own.
+        label_smoothing (float, optional): the authors' label smoothing. Default is 0.
+        num_instances (int, optional): images per identity in a batch, K. Default is 16.
+        iters (int, optional): optimiser steps per epoch. Default is 200.
+        transforms (sequence of str, optional): augmentation, see ``BatchAugmentation``. Default is flip, pad and crop,
+            erase.
+        bn_groups (int, optional): parts of the batch that have batch-norm statistics of their own. Four give one GPU
+            the result of the authors' four. Default is 1.
+        labels (str, optional): "clusters", or "identities" to train with the true labels. Default is "clusters".
+        seed (int, optional): seed of the batches, the augmentation and the memory. Default is 1.
+        description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
+
+    Raises:
+        InputError: settings that do not go together, or a data manager that is not for images.
+
+    Examples::
+
+        import torchreid
+        from hhcl_torchreid import ImageHHCLEngine, build_model
+        datamanager = torchreid.data.ImageDataManager(
+            root='path/to/reid-data', sources='market1501', batch_size_train=256
+        )
+        model = build_model('resnet50').cuda()
+        optimizer = torchreid.optim.build_optimizer(model, optim='adam', lr=0.00035)
+        scheduler = torchreid.optim.build_lr_scheduler(optimizer, stepsize=20)
+        engine = ImageHHCLEngine(datamanager, model, optimizer, scheduler=scheduler, bn_groups=4)
+        engine.run(save_dir='log/hhcl-market1501', max_epoch=60, eval_freq=10)
+    """
+
+    def __init__(
+        self,
+        datamanager: Any,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any = None,
+        use_gpu: bool = True,
+        labeler: PseudoLabeler | None = None,
+        mode: str = "hybrid",
+        temperature: float = 0.05,
+        momentum: float = 0.1,
+        hard_weight: float | None = None,
+        centroid_weight: float | None = None,
+        label_smoothing: float = 0.0,
+        num_instances: int = 16,
+        iters: int = 200,
+        transforms: Sequence[str] = ("random_flip", "random_pad_crop", "random_erase"),
+        bn_groups: int = 1,
+        labels: str = "clusters",
+        seed: int = 1,
+        description: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(datamanager, use_gpu)
+        if datamanager.data_type != "image":
+            raise InputError(f"HHCL learns from images, not from data of type {datamanager.data_type!r}")
+        if labels not in ("clusters", "identities"):
+            raise InputError(f"engine.labels must be 'clusters' or 'identities', not {labels!r}")
+        self.batch_size = self.train_loader.batch_size
+        check_batch_size(self.batch_size, num_instances)
+        if bn_groups < 1 or self.batch_size % bn_groups:
+            raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({self.batch_size})")
+
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.register_model("model", model, optimizer, scheduler)
+        self.device = next(model.parameters()).device
+
+        self.labeler = labeler or PseudoLabeler(eps=0.45)
+        self.memory_settings = {
+            "mode": mode,
+            "temperature": temperature,
+            "momentum": momentum,
+            "num_instances": num_instances,
+            "hard_weight": hard_weight,
+            "centroid_weight": centroid_weight,
+            "label_smoothing": label_smoothing,
+        }
+        # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
+        self.memory = HybridMemory(1, 1, **self.memory_settings)
+        self.num_instances = num_instances
+        self.iters = iters
+        self.group_size = self.batch_size // bn_groups
+        self.use_identities = labels == "identities"
+        self.seed = seed
+        self.description = description or {}
+
+        normalize = datamanager.transform_te.transforms[-1]
+        self.mean, self.std = normalize.mean, normalize.std
+        self.augmentation = BatchAugmentation(
+            transforms, datamanager.height, datamanager.width, self.mean, self.std
+        )
+        # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
+        self.records = sorted(self.train_loader.dataset.data)
+        self.cameras = np.array([camera for _, _, camera, _ in self.records])
+        self.test_loader = {
+            name: {split: self._decoding_loader(loader) for split, loader in splits.items()}
+            for name, splits in datamanager.test_loader.items()
+        }
+        self.bank: Tensor | None = None
+        self.labels: Tensor | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.best = -math.inf
+        self.results: dict[str, dict[str, float]] = {}
+        self.resumed = False
+        self.save_dir = ""
+        self.max_epoch = 0
+        self.visrank_at_end = False
+
+    def _decoding_loader(self, loader: DataLoader) -> DataLoader:
+        images = DecodedImages(loader.dataset.data, self.datamanager.height, self.datamanager.width)
+        return DataLoader(images, batch_size=loader.batch_size, num_workers=loader.num_workers, pin_memory=self.use_gpu)
+
+    def run(
+        self,
+        save_dir: str = "log",
+        max_epoch: int = 0,
+        start_epoch: int = 0,
+        print_freq: int = 10,
+        fixbase_epoch: int = 0,
+        open_layers: str | list[str] | None = None,
+        start_eval: int = 0,
+        eval_freq: int = -1,
+        test_only: bool = False,
+        dist_metric: str = "euclidean",
+        normalize_feature: bool = False,
+        visrank: bool = False,
+        visrank_topk: int = 10,
+        use_metric_cuhk03: bool = False,
+        ranks: Sequence[int] = (1, 5, 10, 20),
+        rerank: bool = False,
+    ) -> None:
+        r"""Torchreid's pipeline, which first tests the model as it is, so that there is a before and an after.
+
+        The arguments are those of ``torchreid.engine.Engine.run``. Two mean a little more here: ``visrank`` can also be
+        set for training, and then draws the rankings of the final test; ``eval_freq`` also says when the best
+        checkpoint may change. ``save_dir`` receives ``metrics.csv``, ``curves.png``, ``clusters.png``, ``labels.csv``,
+        TensorBoard's events, and ``model/model-last.pth.tar`` and ``model/model-best.pth.tar``.
+
+        Raises:
+            InputError: unreadable images, a folder that cannot be written, features without clusters, a loss that is
+                not a number. What was trained until then is in ``model/model-last.pth.tar``.
+        """
+        test_settings = {
+            "dist_metric": dist_metric,
+            "normalize_feature": normalize_feature,
+            "use_metric_cuhk03": use_metric_cuhk03,
+            "ranks": ranks,
+        }
+        self.save_dir = save_dir
+        with writing(save_dir):
+            Path(save_dir).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=save_dir).close()
+        if test_only or (self.resumed and start_epoch >= max_epoch):
+            self.test(visrank=visrank, visrank_topk=visrank_topk, save_dir=save_dir, rerank=rerank, **test_settings)
+            return
+        self.max_epoch, self.start_eval, self.eval_freq, self.visrank_at_end = max_epoch, start_eval, eval_freq, visrank
+        self.start_epoch = self.epoch = start_epoch
+        if not self.resumed:
+            print("=> Test before training")
+            with self._timed("seconds_evaluate", {"epoch": start_epoch}) as row:
+                self.test(save_dir=save_dir, **test_settings)
+            self._record({**row, **self._mean_results()})
+        super().run(
+            save_dir=save_dir,
+            max_epoch=max_epoch,
+            start_epoch=start_epoch,
+            print_freq=print_freq,
+            fixbase_epoch=fixbase_epoch,
+            open_layers=open_layers,
+            start_eval=start_eval,
+            eval_freq=eval_freq,
+            visrank_topk=visrank_topk,
+            **test_settings,
+        )
+        self._write_pictures()
+
+    def train(
+        self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None
+    ) -> None:
+        """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self.get_current_lr()}
+        self._start_epoch(row)
+        self._losses: list[float] = []
+        with self._timed("seconds_train", row):
+            super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
+        row["loss"] = sum(self._losses) / len(self._losses)
+        self._record(row)
+        if not self._is_tested():
+            self._save(LAST_CHECKPOINT)
+
+    def _start_epoch(self, row: dict[str, Any]) -> None:
+        """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
+        with self._timed("seconds_extract", row):
+            features = self.extract_training_features()
+        with self._timed("seconds_label", row):
+            self.labels = self._make_labels(features, row)
+            num_clusters = int(self.labels.max()) + 1
+            self.memory = HybridMemory(num_clusters, features.shape[1], **self.memory_settings).to(self.device)
+            generator = torch.Generator().manual_seed(int(self._generator("memory").integers(2**62)))
+            self.memory.rebuild(features, self.labels.to(features.device), generator)
+        batches = AugmentedBatches(
+            self.bank,
+            self.labels,
+            CrossCameraBatchSampler(
+                self.labels.numpy(),
+                self.cameras,
+                self.batch_size,
+                self.num_instances,
+                self.iters,
+                self._generator("sampler"),
+            ),
+            self.augmentation,
+            self.device,
+            self._generator("augmentation"),
+        )
+        self.train_loader = tqdm(
+            batches, desc=f"epoch {self.epoch + 1}", unit="it", total=len(batches), disable=None, leave=False
+        )
+
+    def _generator(self, purpose: str) -> np.random.Generator:
+        """A generator of its own for each epoch and purpose: a resumed run draws what the whole run would have."""
+        return np.random.default_rng([self.seed, self.epoch, *purpose.encode()])
+
+    @torch.no_grad()
+    def extract_training_features(self) -> Tensor:
+        """Features of all training images, in the order of ``records``.
+
+        Returns:
+            (N, D) float32 unit rows on the model's device.
+
+        Raises:
+            InputError: unreadable images.
+        """
+        if self.bank is None:
+            self.bank = load_images(
+                DecodedImages(self.records, self.datamanager.height, self.datamanager.width),
+                self.datamanager.train_loader.num_workers,
+                "decode training images",
+            )
+        self.set_model_mode("eval")
+        features = []
+        with tqdm(total=len(self.bank), desc="extract features", unit="img", disable=None, leave=False) as progress:
+            for images in self.bank.split(self.batch_size):
+                features.append(self.extract_features(images.to(self.device, non_blocking=True)).float())
+                progress.update(len(images))
+        return torch.cat(features)
+
+    def _make_labels(self, features: Tensor, row: dict[str, Any]) -> Tensor:
+        """Pseudo labels on the CPU; those of the epoch before where this one has no two clusters."""
+        identities = np.array([identity for _, identity, _, _ in self.records])
+        if self.use_identities:
+            labels = torch.from_numpy(np.unique(identities, return_inverse=True)[1])
+        else:
+            labels = self.labeler(features).cpu()
+            # As the labels would be if every outlier were a cluster of its own.
+            singles = np.where(labels < 0, np.arange(len(labels)) + len(labels), labels)
+            row["ari"] = float(adjusted_rand_score(identities, singles))
+            row["nmi"] = float(normalized_mutual_info_score(identities, singles))
+        sizes = torch.bincount(labels[labels >= 0])
+        row["clusters"] = len(sizes)
+        row["outliers"] = int((labels < 0).sum())
+        row["largest_cluster"] = int(sizes.max()) if len(sizes) else 0
+        print(
+            f"=> Epoch {self.epoch + 1}: {row['clusters']} clusters, {row['outliers']} outliers of {len(labels)} images, "
+            f"largest cluster {row['largest_cluster']}"
+        )
+        if len(sizes) >= 2:
+            return labels
+        return self._labels_of_last_epoch(len(sizes))
+
+    def _labels_of_last_epoch(self, num_clusters: int) -> Tensor:
+        found, advice = ("no cluster", "raise") if num_clusters == 0 else ("a single cluster", "lower")
+        last = self.rows[-1].get("clusters", 0) if self.rows else 0
+        advice = f"{advice} cluster.eps (now {self.labeler.eps})"
+        if self.labels is None or last < 2:
+            raise InputError(f"epoch {self.epoch + 1} found {found} in {len(self.records)} images: {advice}")
+        print(f"=> Epoch {self.epoch + 1} found {found} and goes on with the labels of the epoch before: {advice}")
+        return self.labels
+
+    def forward_backward(self, data: dict[str, Tensor]) -> dict[str, float]:
+        """One optimiser step and one update of the memory."""
+        images, labels = self.parse_data_for_train(data)
+        features = forward_in_groups(self.model, images, self.group_size)
+        loss = self.memory(features, labels)
+
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.memory.update(features, labels)
+
+        loss_value = loss.item()
+        if not math.isfinite(loss_value):
+            last = Path(self.save_dir, "model", LAST_CHECKPOINT)
+            kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
+            raise InputError(
+                f"the loss is {loss_value} at epoch {self.epoch + 1}, iteration {self.batch_idx + 1}, learning rate "
+                f"{self.get_current_lr():g}: lower train.lr; {kept}"
+            )
+        self._losses.append(loss_value)
+        return {"loss": loss_value}
+
+    def extract_features(self, input: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 pixels, or float32 normalised ones -> (B, D) features."""
+        if input.dtype == torch.uint8:
+            input = normalize_images(input, self.mean, self.std)
+        return self.model(input)
+
+    def parse_data_for_eval(self, data: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, identities and cameras of a batch.
+
+        Raises:
+            InputError: unreadable images.
+        """
+        check_readable([path for path, good in zip(data["impath"], data["readable"], strict=True) if not good])
+        return super().parse_data_for_eval(data)
+
+    def _is_tested(self) -> bool:
+        """Whether torchreid's run tests the model after this epoch."""
+        done = self.epoch + 1
+        regular = done >= self.start_eval and self.eval_freq > 0 and done % self.eval_freq == 0
+        return regular or done == self.max_epoch
+
+    def test(self, visrank: bool = False, save_dir: str = "", **settings: Any) -> float:
+        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``."""
+        self._test_started = time.monotonic()
+        training_has_ended = self.epoch + 1 == self.max_epoch and bool(self.rows)
+        visrank = visrank or (training_has_ended and self.visrank_at_end)
+        return super().test(visrank=visrank, save_dir=save_dir, **settings)
+
+    @torch.no_grad()
+    def _evaluate(
+        self,
+        dataset_name: str = "",
+        query_loader: Any = None,
+        gallery_loader: Any = None,
+        dist_metric: str = "euclidean",
+        normalize_feature: bool = False,
+        visrank: bool = False,
+        visrank_topk: int = 10,
+        save_dir: str = "",
+        use_metric_cuhk03: bool = False,
+        ranks: Sequence[int] = (1, 5, 10, 20),
+        rerank: bool = False,
+    ) -> tuple[float, float]:
+        """Torchreid's evaluation, which keeps the whole CMC curve and shows its progress."""
+        query = self._extract_test_set(query_loader, "query")
+        gallery = self._extract_test_set(gallery_loader, "gallery")
+        if normalize_feature:
+            query, gallery = (
+                (torch.nn.functional.normalize(features), *rest) for features, *rest in (query, gallery)
+            )
+        distances = torchreid.metrics.compute_distance_matrix(query[0], gallery[0], dist_metric).numpy()
+        if rerank:
+            print("Applying person re-ranking ...")
+            within = (torchreid.metrics.compute_distance_matrix(x, x, dist_metric).numpy() for x in (query[0], gallery[0]))
+            distances = torchreid.utils.re_ranking(distances, *within)
+        cmc, mean_ap = torchreid.metrics.evaluate_rank(
+            distances, query[1], gallery[1], query[2], gallery[2], use_metric_cuhk03=use_metric_cuhk03
+        )
+        shown = [rank for rank in ranks if rank <= len(cmc)]
+        self.results[dataset_name] = {"mAP": float(mean_ap), **{f"Rank-{r}": float(cmc[r - 1]) for r in shown}}
+        print("** Results **")
+        for measure, value in self.results[dataset_name].items():
+            print(f"{measure:<8}: {value:.1%}")
+        if visrank:
+            torchreid.utils.visualize_ranked_results(
+                distances,
+                self.datamanager.fetch_test_loaders(dataset_name),
+                self.datamanager.data_type,
+                width=self.datamanager.width,
+                height=self.datamanager.height,
+                save_dir=osp.join(save_dir, "visrank_" + dataset_name),
+                topk=visrank_topk,
+            )
+        return float(cmc[0]), float(mean_ap)
+
+    def _extract_test_set(self, loader: DataLoader, split: str) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        """Features, identities and cameras of a query or gallery set, on the CPU."""
+        features, identities, cameras = [], [], []
+        for data in tqdm(loader, desc=f"extract {split} features", unit="batch", disable=None, leave=False):
+            images, batch_identities, batch_cameras = self.parse_data_for_eval(data)
+            features.append(self.extract_features(images.to(self.device, non_blocking=True)).float().cpu())
+            identities.append(batch_identities)
+            cameras.append(batch_cameras)
+        return torch.cat(features), torch.cat(identities).numpy(), torch.cat(cameras).numpy()
+
+    def _mean_results(self) -> dict[str, float]:
+        """mAP and rank-1 of the last test, the mean over the target data sets."""
+        results = self.results.values()
+        return {
+            "mAP": sum(result["mAP"] for result in results) / len(results),
+            "rank1": sum(result["Rank-1"] for result in results) / len(results),
+        }
+
+    def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
+        """Completes the epoch's line of ``metrics.csv`` after a test, and saves the last and the best checkpoint."""
+        row = self.rows.pop()
+        row["seconds_evaluate"] = time.monotonic() - self._test_started
+        self._record({**row, **self._mean_results()})
+        reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
+        is_best = is_best or self.rows[-1]["mAP"] > self.best
+        self.best = max(self.best, self.rows[-1]["mAP"])
+        self._save(LAST_CHECKPOINT)
+        if is_best:
+            self._save(BEST_CHECKPOINT)
+
+    def _save(self, name: str) -> None:
+        save_checkpoint(self.state_dict(), Path(self.save_dir, "model", name))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
+        return {
+            "state_dict": self.model.state_dict(),
+            "epoch": self.epoch + 1,
+            "rank1": self.rows[-1].get("rank1", 0.0),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "best": self.best,
+            "rows": self.rows,
+            "labels": self.labels,
+            "random": random_states(),
+            **self.description,
+        }
+
+    def resume(self, path: str | Path) -> int:
+        """Goes back to the end of the epoch that a checkpoint was saved after.
+
+        Args:
+            path: a ``model-last.pth.tar`` or ``model-best.pth.tar`` of an engine like this one.
+
+        Returns:
+            The epochs it has behind it: ``start_epoch`` of :meth:`run`.
+
+        Raises:
+            InputError: no such file, no checkpoint, or one of another model or optimiser.
+        """
+        checkpoint = load_checkpoint(path)
+        missing = {"state_dict", "epoch", "optimizer", "rows", "random"} - checkpoint.keys()
+        if missing:
+            raise InputError(
+                f"{path} holds no run to go on with ({', '.join(sorted(missing))} missing): start from its weights with "
+                "model.load_weights instead"
+            )
+        try:
+            self.model.load_state_dict(checkpoint["state_dict"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"{path} is a checkpoint of another model or optimiser than the configured one ({first}): set the "
+                "model.* and train.optim that it was trained with"
+            ) from None
+        if self.scheduler is not None and checkpoint["scheduler"] is not None:
+            self.scheduler.load_state_dict(checkpoint["scheduler"])
+        self.rows, self.labels, self.best = checkpoint["rows"], checkpoint["labels"], checkpoint["best"]
+        restore_random_states(checkpoint["random"])
+        self.resumed = True
+        return int(checkpoint["epoch"])
+
+    @contextmanager
+    def _timed(self, column: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        started = time.monotonic()
+        yield row
+        row[column] = time.monotonic() - started
+
+    def _record(self, row: dict[str, Any]) -> None:
+        """Adds a line to ``metrics.csv``."""
+        self.rows.append(row)
+        reports.write_metrics(self.rows, Path(self.save_dir, "metrics.csv"))
+        if self.labels is not None:
+            reports.write_labels(self.records, self.labels, Path(self.save_dir, "labels.csv"))
+        if self.writer is not None:
+            for column in ("clusters", "outliers", "largest_cluster", "ari", "nmi"):
+                if column in row:
+                    self.writer.add_scalar(f"Labels/{column}", row[column], self.epoch)
+
+    def _write_pictures(self) -> None:
+        if self.bank is not None and self.labels is not None:
+            reports.draw_clusters(self.bank, self.labels, self.cameras, Path(self.save_dir, "clusters.png"))
+        for name in self.test_loader:
+            folder = Path(self.save_dir, "visrank_" + name)
+            if folder.is_dir():
+                reports.draw_rankings(folder, Path(self.save_dir, f"rankings_{name}.png"))
