@@ -73,6 +73,13 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         seed (int, optional): seed of the batches, the augmentation and the memory. Default is 1.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
 
+    Attributes:
+        results (dict): the last test: data set -> ``mAP``, ``Rank-1``, ... as fractions.
+        results_before (dict): likewise, of the test before training.
+        rows (list of dict): the lines of ``metrics.csv``.
+        labels (Tensor): (N,) int64 on the CPU, the pseudo labels of ``records``; -1 for outliers.
+        records (list of tuple): torchreid's (path, pid, camid, dsetid) of the training images, sorted by path.
+
     Raises:
         InputError: settings that do not go together, or a data manager that is not for images.
 
@@ -164,6 +171,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.rows: list[dict[str, Any]] = []
         self.best = -math.inf
         self.results: dict[str, dict[str, float]] = {}
+        self.results_before: dict[str, dict[str, float]] = {}
         self.resumed = False
         self.save_dir = ""
         self.max_epoch = 0
@@ -223,6 +231,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             with self._timed("seconds_evaluate", {"epoch": start_epoch}) as row:
                 self.test(save_dir=save_dir, **test_settings)
             self._record({**row, **self._mean_results()})
+            self.results_before = dict(self.results)
         super().run(
             save_dir=save_dir,
             max_epoch=max_epoch,
@@ -479,6 +488,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "best": self.best,
+            "results_before": self.results_before,
             "rows": self.rows,
             "labels": self.labels,
             "random": random_states(),
@@ -515,7 +525,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             ) from None
         if self.scheduler is not None and checkpoint["scheduler"] is not None:
             self.scheduler.load_state_dict(checkpoint["scheduler"])
-        self.rows, self.labels, self.best = checkpoint["rows"], checkpoint["labels"], checkpoint["best"]
+        for name in ("rows", "labels", "best", "results_before"):
+            setattr(self, name, checkpoint[name])
         restore_random_states(checkpoint["random"])
         self.resumed = True
         return int(checkpoint["epoch"])

@@ -1,0 +1,219 @@
+"""A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
+
+import contextlib
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import torchreid
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from . import config, reports
+from .checkpoint import writing
+from .data.datasets import check_datasets
+from .data.sampler import check_batch_size
+from .engine import LAST_CHECKPOINT, ImageHHCLEngine
+from .errors import InputError
+from .models import ReIDModel, build_model, check_input_size, load_weights
+from .pseudo_labels import PseudoLabeler
+
+__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
+
+
+def run(cfg: CfgNode) -> ImageHHCLEngine:
+    """Trains, or with ``test.evaluate`` tests, as the configuration says; the log goes to ``data.save_dir``.
+
+    Args:
+        cfg: from :func:`hhcl_torchreid.config.load_config`.
+
+    Returns:
+        The engine, after its run.
+
+    Raises:
+        InputError: anything in the configuration, the data or the machine that the user can mend.
+    """
+    _check_settings(cfg)
+    torchreid.utils.set_random_seed(cfg.train.seed)
+    with _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log"):
+        print(f"Show configuration\n{cfg}\n")
+        print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
+        _write_configuration(cfg)
+        datamanager = build_datamanager(cfg)
+        model = build_model_from_config(cfg)
+        engine = build_engine(cfg, datamanager, model)
+        start_epoch = _resume(cfg, engine)
+        engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
+        _print_summary(cfg, engine)
+    return engine
+
+
+def _check_settings(cfg: CfgNode) -> None:
+    if cfg.data.type != "image":
+        raise InputError(f"data.type is {cfg.data.type!r}: HHCL learns from images, set it to 'image'")
+    if cfg.data.k_tfm != 1:
+        raise InputError(f"data.k_tfm is {cfg.data.k_tfm}: HHCL augments an image once per batch, set it to 1")
+    check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
+    check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
+    check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
+
+
+def build_datamanager(cfg: CfgNode) -> Any:
+    """Builds torchreid's own image data manager.
+
+    Raises:
+        InputError: a data set is not there, or not in the layout that torchreid expects.
+    """
+    try:
+        with warnings.catch_warnings():
+            # torchreid asks for the folder above the one that everybody has.
+            warnings.filterwarnings("ignore", "The current data structure is deprecated")
+            datamanager = torchreid.data.ImageDataManager(**config.imagedata_kwargs(cfg))
+    except InputError:
+        raise
+    # What torchreid's data sets raise on a missing file, an empty folder, and file names of another form.
+    except (RuntimeError, IndexError, OSError, AssertionError, AttributeError, ValueError) as error:
+        names = ", ".join(dict.fromkeys([*cfg.data.sources, *cfg.data.targets]))
+        raise InputError(
+            f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {error}): its folder is empty "
+            "or not in the layout that torchreid expects"
+        ) from error
+    print(f"HHCL augments with {', '.join(cfg.data.transforms) or 'nothing'} and resizes with bicubic interpolation\n")
+    return datamanager
+
+
+def build_model_from_config(cfg: CfgNode) -> ReIDModel:
+    """Builds the model, with weights from ``model.load_weights`` or torchreid, on the device that is there.
+
+    Raises:
+        InputError: an unknown name, a setting that the backbone does not allow, or weights that do not fit.
+    """
+    print(f"Building model: {cfg.model.name}")
+    weights_come_from_file = bool(cfg.model.load_weights or cfg.model.resume)
+    model = build_model(
+        cfg.model.name,
+        pretrained=cfg.model.pretrained and not weights_come_from_file,
+        pooling=cfg.model.pooling,
+        last_stride=cfg.model.last_stride,
+        embedding_dim=cfg.model.embedding_dim,
+        dropout=cfg.model.dropout,
+    )
+    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
+    print(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
+    if cfg.model.load_weights:
+        load_weights(model, cfg.model.load_weights)
+        print(f"Loaded weights from {cfg.model.load_weights}")
+    model = model.to(memory_format=torch.channels_last)
+    return model.cuda() if cfg.use_gpu and torch.cuda.is_available() else model
+
+
+def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:
+    """Builds optimizer, scheduler and engine.
+
+    Raises:
+        InputError: settings that do not go together.
+    """
+    try:
+        optimizer = torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg))
+        scheduler = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
+    except ValueError as error:
+        raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
+    return ImageHHCLEngine(
+        datamanager,
+        model,
+        optimizer,
+        scheduler=scheduler,
+        use_gpu=cfg.use_gpu,
+        labeler=PseudoLabeler(
+            eps=cfg.cluster.eps,
+            min_samples=cfg.cluster.min_samples,
+            k1=cfg.cluster.k1,
+            k2=cfg.cluster.k2,
+            knn=cfg.cluster.knn,
+        ),
+        mode=cfg.hhcl.mode,
+        temperature=cfg.hhcl.temperature,
+        momentum=cfg.hhcl.momentum,
+        hard_weight=cfg.hhcl.hard_weight,
+        centroid_weight=cfg.hhcl.centroid_weight,
+        label_smoothing=cfg.hhcl.label_smoothing,
+        num_instances=cfg.sampler.num_instances,
+        iters=cfg.engine.iters,
+        transforms=cfg.data.transforms,
+        bn_groups=cfg.train.bn_groups,
+        labels=cfg.engine.labels,
+        seed=cfg.train.seed,
+        description={"model_name": cfg.model.name, "config": cfg.dump()},
+    )
+
+
+def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:
+    path = cfg.model.resume
+    if path == "auto":
+        path = str(Path(cfg.data.save_dir, "model", LAST_CHECKPOINT))
+        if not os.path.exists(path):
+            print(f"Nothing to resume at {path}: training starts from the beginning")
+            return cfg.train.start_epoch
+    if not path:
+        return cfg.train.start_epoch
+    start_epoch = engine.resume(path)
+    print(f"Resumed from {path}, {start_epoch} epochs done")
+    return start_epoch
+
+
+def _write_configuration(cfg: CfgNode) -> None:
+    path = Path(cfg.data.save_dir, "config.yaml")
+    if not cfg.test.evaluate:
+        with writing(path):
+            path.write_text(cfg.dump(), encoding="utf-8")
+
+
+def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
+    """Accuracy before and after training, and where to look."""
+    for name, after in engine.results.items():
+        columns = {"after": after} if cfg.test.evaluate else {"before": engine.results_before.get(name, {}), "after": after}
+        print(f"\n{name}\n{reports.comparison_table(columns)}")
+    folder = Path(cfg.data.save_dir)
+    pictures = [folder / "curves.png", folder / "clusters.png"]
+    for name in engine.results:
+        pictures += [folder / f"rankings_{name}.png", folder / f"visrank_{name}"]
+    print("\nPictures:")
+    for picture in pictures:
+        if picture.exists():
+            print(f"  {picture}")
+
+
+@contextlib.contextmanager
+def _logging_to(folder: str, name: str) -> Iterator[None]:
+    """Writes what is printed to a file as well, under torchreid's name for it."""
+    path = Path(folder, f"{name}{time.strftime('-%Y-%m-%d-%H-%M-%S')}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed below, where writing() no longer applies)
+    with file, contextlib.redirect_stdout(_Tee(file)):
+        yield
+
+
+class _Tee:
+    """Standard output that is also written to a file, and does not break a progress bar."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.console = sys.stdout
+        self.file = file
+
+    def write(self, text: str) -> int:
+        with tqdm.external_write_mode(file=self.console):
+            self.console.write(text)
+        return self.file.write(text)
+
+    def flush(self) -> None:
+        self.console.flush()
+        self.file.flush()
+
+    def isatty(self) -> bool:
+        return self.console.isatty()

@@ -1,0 +1,48 @@
+"""Trains or tests a model: ``python tools/train_hhcl.py --config-file configs/hhcl_r50_market.yaml --root DIR``."""
+
+import argparse
+import sys
+
+from hhcl_torchreid.config import load_config
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.runner import run
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Torchreid's own command line."""
+    parser = argparse.ArgumentParser(description="Person re-identification without labels (HHCL) on torchreid")
+    parser.add_argument("--config-file", default="", help="YAML file with settings; see configs/")
+    parser.add_argument("-s", "--sources", nargs="+", help="data sets to train on")
+    parser.add_argument("-t", "--targets", nargs="+", help="data sets to test on")
+    parser.add_argument("--transforms", nargs="+", help="data augmentation")
+    parser.add_argument("--root", default="", help="folder that holds the data sets")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="single settings: KEY VALUE KEY VALUE ...")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0, 2 after bad input, 130 after Ctrl-C.
+    """
+    args = parse_arguments(arguments)
+    overrides = {
+        "data.root": args.root,
+        "data.sources": args.sources,
+        "data.targets": args.targets,
+        "data.transforms": args.transforms,
+    }
+    try:
+        run(load_config(args.config_file, {key: value for key, value in overrides.items() if value}, args.opts))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; model.resume auto goes on after the last finished epoch", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
