@@ -1,0 +1,58 @@
+"""Renders people in Market-1501's layout, or a contact sheet of them to look at."""
+
+import argparse
+import sys
+
+from hhcl_torchreid.data.rendering import write_contact_sheet
+from hhcl_torchreid.data.synthetic import MARKET1501_SIZE, RenderingSettings, SyntheticMarket, render_market1501
+from hhcl_torchreid.errors import InputError
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line.
+
+    Args:
+        arguments: the words after the program's name; None takes those of the process.
+
+    Returns:
+        The options.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", help="folder of the data sets, as for torchreid")
+    parser.add_argument("--folder", default=SyntheticMarket.dataset_dir, help="folder in it (default: %(default)s)")
+    parser.add_argument("--train-ids", type=int, default=RenderingSettings.num_train_ids)
+    parser.add_argument("--test-ids", type=int, default=RenderingSettings.num_test_ids)
+    parser.add_argument("--market-size", action="store_true", help="as many people and images as Market-1501 has")
+    parser.add_argument("--seed", type=int, default=RenderingSettings.seed)
+    parser.add_argument("--height", type=int, default=RenderingSettings.height, help="pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=RenderingSettings.width, help="pixels (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per processor)")
+    parser.add_argument(
+        "--sheet", metavar="FILE", help="also write a contact sheet (PNG): rows people, columns cameras"
+    )
+    options = parser.parse_args(arguments)
+    if options.root is None and options.sheet is None:
+        parser.error("nothing to do: give --root, --sheet or both")
+    return options
+
+
+def main() -> int:
+    """Runs the tool; the exit code is 2 for bad input."""
+    options = parse_arguments()
+    picture = {"seed": options.seed, "height": options.height, "width": options.width}
+    size = {"num_train_ids": options.train_ids, "num_test_ids": options.test_ids}
+    if options.market_size:
+        size = MARKET1501_SIZE
+    try:
+        if options.root is not None:
+            print(render_market1501(f"{options.root}/{options.folder}", workers=options.workers, **size, **picture))
+        if options.sheet is not None:
+            write_contact_sheet(options.sheet, **picture)
+    except InputError as error:
+        print(f"render_people: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
