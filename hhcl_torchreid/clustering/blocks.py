@@ -1,0 +1,89 @@
+"""Work in blocks of rows that fit into memory, and in smaller ones where they do not."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from hhcl_torchreid.errors import InputError
+
+__all__ = ["ScratchTable", "is_out_of_memory", "map_blocks", "rows_within"]
+
+Result = TypeVar("Result")
+
+
+def rows_within(memory_budget: int, bytes_per_row: int) -> int:
+    """Rows of ``bytes_per_row`` bytes that ``memory_budget`` bytes hold; at least one."""
+    return max(1, memory_budget // max(1, bytes_per_row))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """True where ``error`` says that a device, CPU included, had no memory left."""
+    # PyTorch has no exception class of its own for the CPU allocator, FAISS none for cudaMalloc: only their words.
+    words = ("out of memory", "can't allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str) -> list[Result]:
+    """Call ``work(start, stop)`` over consecutive blocks of ``range(total)``.
+
+    A block that runs out of memory is tried again at a quarter of its size, and so are the blocks after it.
+
+    Args:
+        total: number of rows.
+        rows: rows in a block to begin with.
+        work: called with the block's bounds; it must have no effect when it fails.
+        task: what is being done, for the error message.
+
+    Returns:
+        What ``work`` returned, block by block.
+
+    Raises:
+        InputError: not even a block of a single row fits into memory.
+    """
+    results, start = [], 0
+    while start < total:
+        stop = min(start + rows, total)
+        try:
+            results.append(work(start, stop))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if stop - start == 1:
+                raise InputError(
+                    f"Out of memory in {task}, even one row at a time: free memory on the features' device, or move "
+                    "the features to the CPU."
+                ) from error
+            rows = max(1, (stop - start) // 4)
+        else:
+            start = stop
+    return results
+
+
+class ScratchTable:
+    """A flat table that one block after another uses as a hash map, without being filled anew for each.
+
+    Filling a table of (rows of a block) x N for every block would take N x N writes in all.
+
+    Args:
+        fill: what an unmarked cell holds.
+        dtype: of the cells.
+        device: where the table lives.
+    """
+
+    def __init__(self, fill: float, dtype: torch.dtype, device: torch.device) -> None:
+        self._fill, self._dtype, self._device = fill, dtype, device
+        self._table: Tensor | None = None
+
+    @contextmanager
+    def lend(self, size: int, keys: Tensor) -> Iterator[Tensor]:
+        """Lend ``size`` unmarked cells to a block that marks no others than ``keys``."""
+        table, self._table = self._table, None
+        if table is None or len(table) < size:
+            table = torch.full((size,), self._fill, dtype=self._dtype, device=self._device)
+        yield table
+        # Not after an exception: the block may be tried again, and its memory had better be free by then.
+        table[keys] = self._fill
+        self._table = table

@@ -1,0 +1,134 @@
+"""Exact nearest neighbours of unit vectors, in blocks that respect a memory budget."""
+
+from importlib import import_module
+
+import faiss
+import torch
+from torch import Tensor
+
+from hhcl_torchreid.clustering.blocks import map_blocks, rows_within
+from hhcl_torchreid.errors import InputError
+
+__all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "search"]
+
+BACKENDS = ("auto", "faiss", "torch")
+NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
+
+
+def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_budget: int = 256 << 20) -> Tensor:
+    """The ``k`` nearest rows of every row, by Euclidean distance, itself first.
+
+    Every row is its own first neighbour, duplicates of it or not. The search is exact: every pair is compared.
+
+    Args:
+        features: ``(N, D)`` floating-point rows of unit length, on any device.
+        k: neighbours per row, the row itself included; at most N are given.
+        backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device.
+        memory_budget: bytes that blocks of similarities may take.
+
+    Returns:
+        ``(N, min(k, N))`` int64 row numbers on the features' device, nearest first.
+
+    Raises:
+        InputError: features that are not finite unit rows, k below 1, an unknown backend, or out of memory.
+
+    Example:
+        >>> rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]]), dim=1)
+        >>> k_nearest_neighbors(rows, 2)
+        tensor([[0, 2],
+                [1, 2],
+                [2, 0]])
+    """
+    return search(features, k, backend, memory_budget)[0]
+
+
+def check_features(features: Tensor) -> Tensor:
+    """Check that ``features`` are ``(N, D)`` finite unit rows.
+
+    Returns:
+        The same rows, detached, contiguous, in float32.
+
+    Raises:
+        InputError: they are not.
+    """
+    if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
+        raise InputError(
+            f"Features must be a non-empty floating-point matrix (images x dimensions), not {features.dtype} of shape "
+            f"{tuple(features.shape)}: stack one row per image."
+        )
+    features = features.detach().float().contiguous()
+    norms = torch.linalg.vector_norm(features, dim=1)
+    if not norms.isfinite().all():
+        row = int((~norms.isfinite()).nonzero()[0])
+        raise InputError(
+            f"Row {row} of the features holds NaN or infinity: look for a diverged loss or a broken image, and lower "
+            "the learning rate or remove the image."
+        )
+    strays = (norms - 1).abs() > NORM_TOLERANCE
+    if strays.any():
+        row = int(strays.nonzero()[0])
+        raise InputError(
+            f"Row {row} of the features has length {float(norms[row]):.4g} where unit rows are needed: pass them "
+            "through torch.nn.functional.normalize(features, dim=1), and drop rows that are all zero."
+        )
+    return features
+
+
+def search(features: Tensor, k: int, backend: str = "auto", memory_budget: int = 256 << 20) -> tuple[Tensor, Tensor]:
+    """As :func:`k_nearest_neighbors`, with the similarities.
+
+    Returns:
+        ``(N, min(k, N))`` int64 row numbers and float32 inner products, the most similar first.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"Unknown neighbour search backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
+    if k < 1:
+        raise InputError(f"k = {k} neighbours cannot be searched for: ask for at least 1, the row itself.")
+    features = check_features(features)
+    k = min(k, len(features))
+    if backend == "auto":
+        backend = "torch" if features.is_cuda else "faiss"
+    search_block = _faiss_block if backend == "faiss" else _torch_block
+    # Similarities, and what selecting the largest of them needs on top.
+    rows = rows_within(memory_budget, 3 * 4 * len(features))
+    blocks = map_blocks(
+        len(features), rows, lambda start, stop: search_block(features, start, stop, k), "the neighbour search"
+    )
+    neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return _put_self_first(neighbors, similarities)
+
+
+def _torch_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+    similarities = features[start:stop] @ features.T
+    values, neighbors = similarities.topk(k, dim=1)
+    return neighbors, values
+
+
+def _faiss_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+    metric = faiss.METRIC_INNER_PRODUCT
+    if features.is_cuda:
+        import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
+        values, neighbors = faiss.knn_gpu(_gpu_resources(), features[start:stop], features, k, metric=metric)
+        return neighbors, values
+    rows = features.numpy()
+    similarities, indices = faiss.knn(rows[start:stop], rows, k, metric=metric)
+    return torch.from_numpy(indices), torch.from_numpy(similarities)
+
+
+def _gpu_resources() -> "faiss.StandardGpuResources":
+    if faiss.get_num_gpus() == 0:
+        raise InputError('This FAISS sees no GPU: install faiss-gpu, or set the neighbour search backend to "torch".')
+    return faiss.StandardGpuResources()
+
+
+def _put_self_first(neighbors: Tensor, similarities: Tensor) -> tuple[Tensor, Tensor]:
+    """Move every row to the front of its own neighbours; duplicates may have pushed it back or out."""
+    own = torch.arange(len(neighbors), device=neighbors.device).unsqueeze(1)
+    is_own = neighbors == own
+    # Where duplicates pushed the row out, the last neighbour makes room.
+    is_own[:, -1] |= ~is_own.any(dim=1)
+    order = (~is_own).to(torch.uint8).argsort(dim=1, stable=True)
+    neighbors, similarities = neighbors.gather(1, order), similarities.gather(1, order)
+    neighbors[:, :1] = own
+    similarities[:, 0] = 1
+    return neighbors, similarities

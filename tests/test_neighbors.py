@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import torch
+from clustering_cases import DEVICES, unit_rows
+
+from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors
+from hhcl_torchreid.errors import InputError
+
+BACKENDS = ["auto", "faiss", "torch"]
+
+
+def neighbors_by_definition(features, k):
+    rows = features.double().numpy()
+    distances = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, -1)
+    return distances.argsort(axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("k", [1, 7, 30])
+def test_equals_sorting_all_distances(backend, k, device):
+    features = unit_rows(150, 16)
+    found = k_nearest_neighbors(features.to(device), k, backend=backend)
+    assert found.dtype == torch.int64
+    assert found.device.type == device
+    np.testing.assert_array_equal(found.cpu().numpy(), neighbors_by_definition(features, k))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_small_blocks_find_the_same(backend):
+    features = unit_rows(130, 16)
+    whole = k_nearest_neighbors(features, 9, backend=backend)
+    in_blocks = k_nearest_neighbors(features, 9, backend=backend, memory_budget=20_000)
+    assert torch.equal(whole, in_blocks)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_row_is_its_own_first_neighbour_among_duplicates(backend, device):
+    features = unit_rows(3, 8).repeat_interleave(20, dim=0).to(device)
+    found = k_nearest_neighbors(features, 5, backend=backend).cpu()
+    assert torch.equal(found[:, 0], torch.arange(60))
+    assert torch.equal(found // 20, torch.arange(60).unsqueeze(1).expand(60, 5) // 20)
+    assert all(len(set(row)) == 5 for row in found.tolist())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_more_neighbours_than_rows(backend):
+    found = k_nearest_neighbors(unit_rows(5, 4), 30, backend=backend)
+    assert torch.equal(found.sort(dim=1).values, torch.arange(5).expand(5, 5))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_row_has_itself(backend):
+    assert k_nearest_neighbors(unit_rows(1, 4), 30, backend=backend).tolist() == [[0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_taken(dtype):
+    features = torch.eye(4).to(dtype)
+    assert torch.equal(k_nearest_neighbors(features, 1), torch.arange(4).unsqueeze(1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda rows: rows.index_fill_(0, torch.tensor(3), torch.nan), "Row 3 .* NaN"),
+        (lambda rows: rows.index_fill_(0, torch.tensor(2), torch.inf), "Row 2 .* infinity"),
+        (lambda rows: rows.index_fill_(0, torch.tensor(4), 0), "Row 4 .*normalize"),
+        (lambda rows: rows * 2, "Row 0 .* length 2 .*normalize"),
+        (lambda rows: rows[0], "matrix"),
+        (lambda rows: rows[:0], "non-empty"),
+        (lambda rows: rows.long(), "floating-point"),
+    ],
+)
+def test_bad_features_are_named(spoil, words):
+    with pytest.raises(InputError, match=words):
+        k_nearest_neighbors(spoil(unit_rows(10, 8)), 3)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(InputError, match=r"'annoy'.*faiss"):
+        k_nearest_neighbors(unit_rows(10, 8), 3, backend="annoy")
+    with pytest.raises(InputError, match="k = 0"):
+        k_nearest_neighbors(unit_rows(10, 8), 0)
+
+
+class ShortMemory:
+    """Stands in for a device that cannot hold more than ``limit`` rows of a block."""
+
+    def __init__(self, work, limit):
+        self.work, self.limit, self.sizes = work, limit, []
+
+    def __call__(self, features, start, stop, k):
+        self.sizes.append(stop - start)
+        if stop - start > self.limit:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return self.work(features, start, stop, k)
+
+
+def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):
+    features = unit_rows(100, 8)
+    expected = k_nearest_neighbors(features, 5, backend="torch")
+    short = ShortMemory(neighbors._torch_block, limit=30)
+    monkeypatch.setattr(neighbors, "_torch_block", short)
+    assert torch.equal(k_nearest_neighbors(features, 5, backend="torch"), expected)
+    assert short.sizes == [100, 25, 25, 25, 25]
+
+
+def test_hopeless_memory_is_one_clear_sentence(monkeypatch):
+    monkeypatch.setattr(neighbors, "_torch_block", ShortMemory(neighbors._torch_block, limit=0))
+    with pytest.raises(InputError, match=r"Out of memory in the neighbour search.*move the features to the CPU"):
+        k_nearest_neighbors(unit_rows(100, 8), 5, backend="torch")
+
+
+def test_other_errors_are_not_taken_for_memory():
+    def fail(start, stop):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        blocks.map_blocks(10, 5, fail, "a test")
+
+
+def test_a_scratch_table_comes_back_clean_or_not_at_all():
+    table = blocks.ScratchTable(-1, torch.int32, torch.device("cpu"))
+    keys = torch.tensor([2, 4])
+    with table.lend(6, keys) as cells:
+        cells[keys] = 7
+    with pytest.raises(RuntimeError), table.lend(6, keys) as cells:
+        assert cells.tolist() == [-1] * 6
+        cells[keys] = 7
+        raise RuntimeError
+    with table.lend(6, keys) as cells:
+        assert cells.tolist() == [-1] * 6

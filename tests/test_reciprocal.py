@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+from clustering_cases import DEVICES, GOLDEN, dense_graph, jaccard_by_definition, sparse_graph, unit_rows
+
+from hhcl_torchreid.clustering import dbscan, jaccard_graph, k_nearest_neighbors
+from hhcl_torchreid.errors import InputError
+
+
+def assert_graph_holds(graph, distances, max_distance, tolerance=1e-4):
+    """``graph`` stores the right distances, and every pair that is clearly within ``max_distance``."""
+    found = dense_graph(graph)
+    stored = np.isfinite(found)
+    np.testing.assert_allclose(found[stored], distances[stored], atol=tolerance)
+    assert found[stored].max() <= np.float32(max_distance)
+    assert stored[distances <= max_distance - tolerance].all()
+    assert (np.diagonal(found) == 0).all()
+    np.testing.assert_array_equal(found, found.T)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
+@pytest.mark.parametrize("case", "abc")
+def test_golden(case, backend, device):
+    features = torch.from_numpy(GOLDEN[f"{case}_features"]).to(device)
+    k1, k2 = int(GOLDEN[f"{case}_k1"]), int(GOLDEN[f"{case}_k2"])
+    graph = jaccard_graph(features, k1, k2, max_distance=0.7, backend=backend)
+    assert graph.layout == torch.sparse_csr
+    assert graph.dtype == torch.float32
+    assert graph.device.type == device
+    assert_graph_holds(graph, GOLDEN[f"{case}_jaccard"], 0.7)
+    for eps in ("0.45", "0.60", "0.70"):
+        labels = dbscan(graph, float(eps), min_samples=4).cpu().numpy()
+        np.testing.assert_array_equal(labels, GOLDEN[f"{case}_labels_eps{eps}"])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("max_distance", [0.0, 0.3, 0.6, 0.95])
+@pytest.mark.parametrize(("k1", "k2"), [(30, 6), (21, 1), (2, 2), (1, 1), (10, 10)])
+def test_equals_the_definition(k1, k2, max_distance, device):
+    features = unit_rows(120, 12, seed=k1, num_groups=8)
+    expected = jaccard_by_definition(features, k_nearest_neighbors(features, k1), k1, k2)
+    graph = jaccard_graph(features.to(device), k1, k2, max_distance)
+    assert_graph_holds(graph, expected, max_distance)
+
+
+def test_small_blocks_give_the_same_to_the_bit():
+    features = unit_rows(200, 12, num_groups=10)
+    whole, in_blocks = jaccard_graph(features), jaccard_graph(features, memory_budget=60_000)
+    assert torch.equal(whole.col_indices(), in_blocks.col_indices())
+    assert torch.equal(whole.values(), in_blocks.values())
+
+
+def test_rows_of_the_graph_are_a_valid_csr_matrix():
+    graph = jaccard_graph(unit_rows(80, 8, num_groups=5))
+    torch.sparse_csr_tensor(
+        graph.crow_indices(), graph.col_indices(), graph.values(), graph.shape, check_invariants=True
+    )
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 29, 30, 31])
+def test_fewer_images_than_neighbours(num_rows):
+    features = unit_rows(num_rows, 8)
+    # With N neighbours to find, k1 = N asks for the same.
+    k1 = min(30, num_rows)
+    expected = jaccard_by_definition(features, k_nearest_neighbors(features, k1), k1, 6)
+    assert_graph_holds(jaccard_graph(features, k1=30, k2=6), expected, 0.6)
+
+
+def test_duplicates_are_at_distance_zero():
+    graph = jaccard_graph(unit_rows(1, 8).expand(20, 8))
+    np.testing.assert_allclose(dense_graph(graph), np.zeros((20, 20)), atol=1e-6)
+
+
+@pytest.mark.parametrize("max_distance", [-0.1, 1.0, float("nan")])
+def test_a_bad_bound_is_named(max_distance):
+    with pytest.raises(InputError, match="max_distance"):
+        jaccard_graph(unit_rows(10, 8), max_distance=max_distance)
+
+
+def test_bad_neighbour_counts_are_named():
+    with pytest.raises(InputError, match="k = 0"):
+        jaccard_graph(unit_rows(10, 8), k1=0)
+    with pytest.raises(InputError, match="k2 = 0"):
+        jaccard_graph(unit_rows(10, 8), k2=0)
+
+
+def test_sparse_graph_helper_round_trips():
+    distances = np.array([[0, 0.5], [0.5, 0]], dtype=np.float32)
+    np.testing.assert_array_equal(dense_graph(sparse_graph(distances)), distances)
