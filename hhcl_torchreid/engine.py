@@ -491,6 +491,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "results_before": self.results_before,
             "rows": self.rows,
             "labels": self.labels,
+            "independence_limit": self.labeler.independence_limit,
             "random": random_states(),
             **self.description,
         }
@@ -527,6 +528,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self.scheduler.load_state_dict(checkpoint["scheduler"])
         for name in ("rows", "labels", "best", "results_before"):
             setattr(self, name, checkpoint[name])
+        self.labeler.independence_limit = checkpoint["independence_limit"]
         restore_random_states(checkpoint["random"])
         self.resumed = True
         return int(checkpoint["epoch"])

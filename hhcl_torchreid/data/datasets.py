@@ -26,15 +26,14 @@ class MSMT17TrainVal(torchreid.data.datasets.MSMT17):
         super().__init__(root, **{**kwargs, "combineall": True})
 
 
-def register_datasets() -> None:
-    """Makes the data sets of this package known to torchreid, once."""
-    known = vars(torchreid.data.datasets)["__image_datasets"]
-    for name, dataset in {"synthetic": SyntheticMarket, "msmt17_trainval": MSMT17TrainVal}.items():
-        if name not in known:
-            torchreid.data.register_image_dataset(name, dataset)
+def _register(name: str, dataset: type) -> None:
+    if name not in vars(torchreid.data.datasets)["__image_datasets"]:
+        torchreid.data.register_image_dataset(name, dataset)
 
 
-register_datasets()
+_register("msmt17_trainval", MSMT17TrainVal)
+
+
 
 
 def check_datasets(names: Sequence[str], root: str) -> None:

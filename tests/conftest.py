@@ -1,0 +1,63 @@
+"""Small data sets in the real layouts, made once for all tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchreid
+
+from hhcl_torchreid.data.synthetic import render_market1501
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """A root with rendered people as ``synthetic`` and, by another name, as ``market1501``."""
+    root = tmp_path_factory.mktemp("data")
+    render_market1501(
+        root / "synthetic_market",
+        num_train_ids=12,
+        num_test_ids=6,
+        images_per_tracklet=(4, 5),
+        cameras_per_person=(3, 3),
+        num_distractors=4,
+        height=64,
+        width=32,
+        seed=3,
+        workers=1,
+    )
+    (root / "market1501").symlink_to(root / "synthetic_market", target_is_directory=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_datamanager(data_root):
+    """Builds torchreid's own data manager on the rendered people."""
+
+    def build(**settings):
+        return torchreid.data.ImageDataManager(
+            **{
+                "root": str(data_root),
+                "sources": "market1501",
+                "height": 64,
+                "width": 32,
+                "batch_size_train": 32,
+                "batch_size_test": 32,
+                "workers": 0,
+                **settings,
+            }
+        )
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers():
+    torchreid.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads():
+    torch.set_num_threads(2)

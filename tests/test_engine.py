@@ -1,0 +1,278 @@
+"""ImageHHCLEngine on rendered people: what it leaves behind, that it repeats itself, and what stops it."""
+
+import csv
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchreid
+from sklearn.metrics import adjusted_rand_score
+
+from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
+from hhcl_torchreid.batch_norm import forward_in_groups
+from hhcl_torchreid.checkpoint import load_checkpoint
+from hhcl_torchreid.errors import InputError
+
+SETTINGS = {"num_instances": 4, "iters": 3, "labeler": {"eps": 0.6, "k1": 8, "k2": 3, "min_samples": 2}}
+
+
+@pytest.fixture
+def make_engine(make_datamanager):
+    def build(datamanager=None, lr=0.001, **settings):
+        settings = {**SETTINGS, **settings}
+        torchreid.utils.set_random_seed(1)
+        model = build_model("shufflenet_v2_x0_5", pretrained=False)
+        optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=lr)
+        scheduler = torchreid.optim.build_lr_scheduler(optimizer, stepsize=1, gamma=0.5)
+        labeler = PseudoLabeler(**settings.pop("labeler"))
+        return ImageHHCLEngine(
+            datamanager or make_datamanager(), model, optimizer, scheduler, labeler=labeler, **settings
+        )
+
+    return build
+
+
+def read_metrics(folder):
+    with open(Path(folder, "metrics.csv"), encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def repeatable(rows):
+    return [{column: value for column, value in row.items() if not column.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory, make_datamanager):
+    folder = tmp_path_factory.mktemp("run")
+    torchreid.utils.set_random_seed(1)
+    model = build_model("shufflenet_v2_x0_5", pretrained=False)
+    optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=0.001)
+    scheduler = torchreid.optim.build_lr_scheduler(optimizer, stepsize=1, gamma=0.5)
+    settings = {**SETTINGS, "labeler": PseudoLabeler(**SETTINGS["labeler"])}
+    engine = ImageHHCLEngine(make_datamanager(), model, optimizer, scheduler, **settings)
+    engine.run(save_dir=str(folder), max_epoch=3, eval_freq=2, visrank=True, visrank_topk=3)
+    return engine, folder
+
+
+def test_a_run_leaves_everything_behind(finished_run):
+    engine, folder = finished_run
+    rows = read_metrics(folder)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert all(rows[0][column] for column in ("mAP", "rank1", "seconds_evaluate"))
+    trained = ("loss", "lr", "clusters", "outliers", "largest_cluster", "ari", "nmi")
+    timed = ("seconds_extract", "seconds_label", "seconds_train")
+    assert all(row[column] for row in rows[1:] for column in trained + timed)
+    assert [bool(row["mAP"]) for row in rows] == [True, False, True, True]
+    assert [float(row["lr"]) for row in rows[1:]] == [0.001, 0.0005, 0.00025]
+    for name in ("curves.png", "clusters.png", "rankings_market1501.png", "labels.csv"):
+        assert (folder / name).stat().st_size > 0
+    assert len(list((folder / "visrank_market1501").iterdir())) == len(engine.datamanager.test_dataset["market1501"]["query"])
+    assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_labels_csv_holds_the_last_labels(finished_run):
+    engine, folder = finished_run
+    with open(folder / "labels.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [path for path, *_ in engine.records]
+    assert [int(row["label"]) for row in rows] == engine.labels.tolist()
+    assert [int(row["camera"]) for row in rows] == engine.cameras.tolist()
+    clusters = set(engine.labels.tolist()) - {-1}
+    assert clusters == set(range(len(clusters)))
+
+
+def test_reported_ari_compares_labels_with_the_truth(finished_run):
+    engine, folder = finished_run
+    labels, truth = engine.labels.numpy().copy(), [pid for _, pid, _, _ in engine.records]
+    labels[labels < 0] = np.arange((labels < 0).sum()) + len(labels)
+    assert float(read_metrics(folder)[-1]["ari"]) == pytest.approx(adjusted_rand_score(truth, labels))
+
+
+def test_best_checkpoint_is_the_one_with_the_highest_map(finished_run):
+    _, folder = finished_run
+    tested = {int(row["epoch"]): float(row["mAP"]) for row in read_metrics(folder)[1:] if row["mAP"]}
+    assert load_checkpoint(folder / "model" / "model-best.pth.tar")["epoch"] == max(tested, key=tested.get)
+    assert load_checkpoint(folder / "model" / "model-last.pth.tar")["epoch"] == 3
+
+
+def test_torchreid_reads_our_checkpoints(finished_run):
+    engine, folder = finished_run
+    path = str(folder / "model" / "model-last.pth.tar")
+    plain = torchreid.models.build_model("shufflenet_v2_x0_5", 5, pretrained=False)
+    torchreid.utils.load_pretrained_weights(plain, path)
+    assert torch.equal(plain.conv1[0].weight, engine.model.backbone.conv1[0].weight)
+    again = build_model("shufflenet_v2_x0_5", pretrained=False)
+    assert torchreid.utils.resume_from_checkpoint(path, again) == 3
+
+
+def test_results_equal_torchreids_own_evaluation(finished_run, make_datamanager):
+    engine, _ = finished_run
+    plain = torchreid.engine.Engine(make_datamanager(), use_gpu=False)
+
+    class WithMethodPixels(torchreid.engine.Engine):
+        def parse_data_for_eval(self, data):
+            return engine.parse_data_for_eval(data)
+
+        def extract_features(self, input):
+            return engine.extract_features(input)
+
+    theirs = WithMethodPixels(plain.datamanager, use_gpu=False)
+    loaders = engine.test_loader["market1501"]
+    engine.set_model_mode("eval")
+    for rerank in (False, True):
+        settings = {"query_loader": loaders["query"], "gallery_loader": loaders["gallery"], "rerank": rerank}
+        rank1, mean_ap = theirs._evaluate("market1501", **settings)
+        assert engine._evaluate("market1501", **settings) == pytest.approx((rank1, mean_ap), abs=1e-6)
+
+
+def test_the_same_seed_gives_the_same_run_to_the_bit(finished_run, make_engine, tmp_path):
+    _, folder = finished_run
+    make_engine().run(save_dir=str(tmp_path), max_epoch=3, eval_freq=2)
+    assert repeatable(read_metrics(tmp_path)) == repeatable(read_metrics(folder))
+    assert (tmp_path / "labels.csv").read_text() == (folder / "labels.csv").read_text()
+
+
+def test_true_identities_cannot_leak(finished_run, make_engine, make_datamanager, tmp_path):
+    """With the training identities scrambled, losses, labels and accuracy are the same to the bit."""
+    _, folder = finished_run
+    datamanager = make_datamanager()
+    records = datamanager.train_loader.dataset.train
+    scrambled = [pid for _, pid, _, _ in records]
+    random.Random(0).shuffle(scrambled)
+    records[:] = [(path, pid, camera, dset) for (path, _, camera, dset), pid in zip(records, scrambled, strict=True)]
+    make_engine(datamanager).run(save_dir=str(tmp_path), max_epoch=3, eval_freq=2)
+
+    def without_truth(rows):
+        return [{column: value for column, value in row.items() if column not in ("ari", "nmi")} for row in rows]
+
+    ours, theirs = repeatable(read_metrics(tmp_path)), repeatable(read_metrics(folder))
+    assert without_truth(ours) == without_truth(theirs)
+    assert ours != theirs  # the scrambling was seen where it may be
+    assert (tmp_path / "labels.csv").read_text() == (folder / "labels.csv").read_text()
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_a_resumed_run_ends_as_the_whole_run(finished_run, make_engine, tmp_path, stop_after):
+    _, folder = finished_run
+    first = make_engine()
+    train = first.train
+
+    def train_until(**settings):
+        if first.epoch == stop_after:
+            raise KeyboardInterrupt
+        train(**settings)
+
+    first.train = train_until
+    with pytest.raises(KeyboardInterrupt):
+        first.run(save_dir=str(tmp_path), max_epoch=3, eval_freq=2)
+    second = make_engine()
+    random.random(), np.random.rand(), torch.rand(1)  # a resumed run must not depend on what was drawn before
+    start = second.resume(tmp_path / "model" / "model-last.pth.tar")
+    assert start == stop_after
+    second.run(save_dir=str(tmp_path), max_epoch=3, eval_freq=2, start_epoch=start)
+    assert repeatable(read_metrics(tmp_path)) == repeatable(read_metrics(folder))
+    assert (tmp_path / "labels.csv").read_text() == (folder / "labels.csv").read_text()
+
+
+def test_a_finished_run_is_only_tested_when_resumed(finished_run, make_engine):
+    _, folder = finished_run
+    before = read_metrics(folder)
+    again = make_engine()
+    start = again.resume(folder / "model" / "model-last.pth.tar")
+    again.run(save_dir=str(folder), max_epoch=3, start_epoch=start)
+    assert read_metrics(folder) == before
+    assert again.results["market1501"]["mAP"] == pytest.approx(float(before[-1]["mAP"]))
+
+
+def test_identities_can_stand_in_for_clusters(make_engine, tmp_path):
+    engine = make_engine(labels="identities")
+    engine.run(save_dir=str(tmp_path), max_epoch=1)
+    assert adjusted_rand_score([pid for _, pid, _, _ in engine.records], engine.labels) == 1
+    assert read_metrics(tmp_path)[-1]["clusters"] == "12"
+
+
+@pytest.mark.parametrize(("eps", "found"), [(0.001, "no cluster"), (0.99999, "a single cluster")])
+def test_no_two_clusters_stop_the_run_and_name_eps(make_engine, tmp_path, eps, found):
+    engine = make_engine(labeler={"eps": eps, "k1": 150, "k2": 50, "min_samples": 6})
+    with pytest.raises(InputError, match=f"epoch 1 found {found} .*cluster.eps"):
+        engine.run(save_dir=str(tmp_path), max_epoch=2)
+
+
+def test_one_epoch_without_clusters_goes_on_with_the_labels_before_but_two_do_not(make_engine, tmp_path, capsys):
+    engine = make_engine()
+    labeler = engine.labeler
+    calls = []
+
+    def fails_from_the_second_epoch(features):
+        calls.append(labeler(features))
+        return calls[0] if len(calls) == 1 else torch.full_like(calls[0], -1)
+
+    fails_from_the_second_epoch.eps, fails_from_the_second_epoch.independence_limit = labeler.eps, None
+    engine.labeler = fails_from_the_second_epoch
+    with pytest.raises(InputError, match="epoch 3 found no cluster"):
+        engine.run(save_dir=str(tmp_path), max_epoch=5)
+    assert torch.equal(engine.labels, calls[0])
+    assert "epoch 2 found no cluster and goes on" in capsys.readouterr().out.replace("Epoch", "epoch")
+    assert [row["clusters"] for row in read_metrics(tmp_path)[1:]][1] == "0"
+    assert load_checkpoint(tmp_path / "model" / "model-last.pth.tar")["epoch"] == 2
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, tmp_path):
+    engine = make_engine()
+    train = engine.train
+
+    def spoil_the_second_epoch(**settings):
+        if engine.epoch == 1:
+            engine.optimizer.param_groups[0]["lr"] = float("inf")
+        train(**settings)
+
+    engine.train = spoil_the_second_epoch
+    with pytest.raises(InputError, match=r"loss is nan at epoch 2, iteration 2, learning rate inf.*model-last.pth.tar"):
+        engine.run(save_dir=str(tmp_path), max_epoch=3)
+    checkpoint = load_checkpoint(tmp_path / "model" / "model-last.pth.tar")
+    assert checkpoint["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
+
+
+def test_an_unreadable_query_image_is_named(make_engine, tmp_path):
+    broken = tmp_path / "0001_c1s1_000001_00.jpg"
+    broken.write_bytes(b"no image")
+    engine = make_engine()
+    engine.test_loader["market1501"]["query"].dataset.records = [(str(broken), 1, 0, 0)]
+    with pytest.raises(InputError, match=r"1 unreadable image.*0001_c1s1_000001_00.jpg"):
+        engine.run(save_dir=str(tmp_path / "log"), max_epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"num_instances": 5}, r"train.batch_size \(32\)"),
+        ({"bn_groups": 3}, r"train.bn_groups \(3\)"),
+        ({"labels": "cameras"}, "cameras"),
+        ({"mode": "median"}, "median"),
+        ({"transforms": ["random_rotate"]}, "random_rotate"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(make_engine, settings, named):
+    with pytest.raises(InputError, match=named):
+        make_engine(**settings)
+
+
+def test_groups_have_statistics_of_their_own_and_the_first_moves_the_running_ones():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    images = torch.randn(8, 3, 5, 5) * torch.arange(1, 9)[:, None, None, None]
+    first_only = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
+    first_only.load_state_dict(network.state_dict())
+    expected = first_only(images[:4])
+    grouped = forward_in_groups(network, images, 4)
+    assert torch.equal(grouped[:4], expected)
+    for name in ("running_mean", "running_var"):
+        assert torch.equal(getattr(network[1], name), getattr(first_only[1], name))
+    for group in grouped.split(4):
+        by_channel = group.view(4, 4, -1).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(by_channel.mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+    assert not torch.allclose(grouped, network(images), atol=1e-3)
+    assert network[1].momentum == 0.1

@@ -1,0 +1,69 @@
+"""Trains the weights that the demo starts from, with labels, on rendered people and cameras that the demo lacks."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+import torchreid
+
+from hhcl_torchreid.checkpoint import save_checkpoint
+from hhcl_torchreid.data.synthetic import render_market1501
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.models import ReIDModel
+
+BACKBONE = "shufflenet_v2_x0_5"
+SEED_OF_OTHER_PEOPLE = 1000  # the demo's is 0
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Trains the demo's starting weights with torchreid's softmax engine")
+    parser.add_argument("--out", default=f"weights/{BACKBONE}_rendered.pth", help="file to write")
+    parser.add_argument("--root", default="data/pretraining", help="folder for the rendered images")
+    parser.add_argument("--train-ids", type=int, default=300)
+    parser.add_argument("--max-epoch", type=int, default=10)
+    return parser.parse_args(arguments)
+
+
+def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
+    """Renders the people and learns to tell them apart, as torchreid's users do."""
+    torchreid.utils.set_random_seed(1)
+    render_market1501(
+        Path(root, "synthetic_market"), num_train_ids=train_ids, num_test_ids=20, seed=SEED_OF_OTHER_PEOPLE
+    )
+    datamanager = torchreid.data.ImageDataManager(
+        root=root,
+        sources="synthetic",
+        height=128,
+        width=64,
+        transforms=["random_flip", "random_crop", "color_jitter"],
+        batch_size_train=64,
+        workers=2,
+    )
+    model = torchreid.models.build_model(BACKBONE, datamanager.num_train_pids, pretrained=False)
+    optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=0.001)
+    scheduler = torchreid.optim.build_lr_scheduler(optimizer, lr_scheduler="cosine", max_epoch=max_epoch)
+    engine = torchreid.engine.ImageSoftmaxEngine(datamanager, model, optimizer, scheduler=scheduler, use_gpu=False)
+    engine.run(save_dir=str(Path(root, "log")), max_epoch=max_epoch, print_freq=20)
+    return model
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool; 2 after bad input."""
+    args = parse_arguments(arguments)
+    try:
+        backbone = train(args.root, args.train_ids, args.max_epoch)
+        # Of our model's state dict, which has no classifier; in half precision, which halves the file.
+        weights = ReIDModel(BACKBONE, backbone, bnneck=False).state_dict()
+        halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        save_checkpoint({"model_name": BACKBONE, "state_dict": halved}, args.out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"Wrote {args.out}, {Path(args.out).stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
