@@ -125,7 +125,7 @@ def _begin_walk(camera: Camera, rng: np.random.Generator, rows: int, columns: in
         centre=columns * rng.uniform(0.44, 0.56),
         ground=rows * rng.uniform(0.955, 0.985),
         drift=rng.normal(0, 0.012),
-        exposure=rng.uniform(0.82, 1.2),
+        exposure=rng.uniform(0.87, 1.15),
         occluded=range(begin, begin + int(rng.integers(1, 4)) if is_occluded else begin),
         occluder_colour=jittered(rng, (112, 112, 112), 40),
         occluder_place=rng.uniform(0.1, 0.9),
