@@ -1,8 +1,8 @@
 """The rendered data set: readable by torchreid, reproducible, and a fair re-identification problem."""
 
+import importlib.util
 import json
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import cv2
@@ -71,7 +71,7 @@ def test_names_are_those_of_market1501(tiny_root):
     names = list(contents(tiny_root / "synthetic_market" / "Market-1501-v15.09.15"))
     subsets = {name.split("/")[0] for name in names}
     assert subsets == {"bounding_box_train", "query", "bounding_box_test"}
-    pattern = __import__("re").compile(r"\w+/\d{4}_c[1-6]s\d_\d{6}_\d{2}\.jpg")
+    pattern = re.compile(r"\w+/\d{4}_c[1-6]s\d_\d{6}_\d{2}\.jpg")
     assert all(pattern.fullmatch(name) for name in names)
 
 
@@ -278,16 +278,40 @@ def test_root_that_torchreid_would_misread(tmp_path):
 # --- the tool -----------------------------------------------------------------------------------------------------
 
 
-def run_tool(*arguments):
-    command = [sys.executable, str(REPOSITORY / "tools" / "render_people.py"), *arguments]
-    environment = {**__import__("os").environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+@pytest.fixture
+def tool(monkeypatch):
+    """The tool's ``main``, to be called with the words of a command line."""
+    file = REPOSITORY / "tools" / "render_people.py"
+    spec = importlib.util.spec_from_file_location("render_people", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["render_people.py", *map(str, words)])
+        return module.main()
+
+    return run
 
 
-def test_tool_reports_bad_input_in_one_line():
-    result = run_tool("--root", "unused", "--train-ids", "2000")
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("render_people: num_train_ids + num_test_ids is 2050")
+def test_tool_reports_bad_input_in_one_line(tool, capsys):
+    assert tool("--root", "unused", "--train-ids", 2000) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "render_people: num_train_ids + num_test_ids is 2050, but Market-1501's layout has room for 1501 identities: "
+        "ask for fewer."
+    ]
+
+
+def test_tool_renders_and_writes_a_sheet(tool, tmp_path):
+    words = ["--train-ids", 2, "--test-ids", 2, "--height", 32, "--width", 16, "--workers", 1]
+    assert tool("--root", tmp_path, "--folder", "market1501", "--sheet", tmp_path / "sheet.png", *words) == 0
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (8 * 32, 6 * 3 * 16, 3)
+    assert torchreid.data.datasets.Market1501(root=str(tmp_path), verbose=False).num_train_pids == 2
+
+
+def test_tool_without_a_task_says_so(tool):
+    with pytest.raises(SystemExit) as stop:
+        tool()
+    assert stop.value.code == 2
 
 
 def test_contact_sheet(tmp_path):

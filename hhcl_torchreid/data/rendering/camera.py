@@ -81,11 +81,11 @@ def sample_camera(seed: int, index: int) -> Camera:
     cast_start, exposure_start, contrast_start, yaw_start = ring.random(4)
     rng = random_stream(seed, Stream.CAMERA, index)
     cast = 2 * math.pi * (cast_start + index * 0.381966 + rng.normal(0, 0.04))
-    exposure = 2 ** (-0.45 + 0.75 * ((exposure_start + index * 0.618034) % 1) + rng.normal(0, 0.06))
-    contrast = 0.82 + 0.36 * ((contrast_start + index * 0.7549) % 1)
+    exposure = 2 ** (-0.40 + 0.65 * ((exposure_start + index * 0.618034) % 1) + rng.normal(0, 0.06))
+    contrast = 0.84 + 0.32 * ((contrast_start + index * 0.7549) % 1)
     return Camera(
         scene=_paint_scene(rng),
-        colour_matrix=_colour_matrix(cast, rng.uniform(0.06, 0.14), rng.uniform(0.7, 1.15), exposure, contrast),
+        colour_matrix=_colour_matrix(cast, rng.uniform(0.06, 0.12), rng.uniform(0.75, 1.15), exposure, contrast),
         tone_curve=_tone_curve(rng.uniform(0.85, 1.18), rng.uniform(0, 14)),
         yaw=2 * math.pi * (yaw_start + index / 3 + 0.5 * (index // 3 % 2) / 3) + rng.normal(0, 0.15),
         pitch=rng.uniform(0.05, 0.32),
