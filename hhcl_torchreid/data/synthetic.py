@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -160,8 +160,8 @@ def render_market1501(
     settings = RenderingSettings(
         num_train_ids=num_train_ids,
         num_test_ids=num_test_ids,
-        images_per_tracklet=tuple(images_per_tracklet),
-        cameras_per_person=tuple(cameras_per_person),
+        images_per_tracklet=_pair(images_per_tracklet, "images_per_tracklet"),
+        cameras_per_person=_pair(cameras_per_person, "cameras_per_person"),
         num_distractors=num_distractors,
         num_train_images=num_train_images,
         num_query_images=num_query_images,
@@ -183,6 +183,14 @@ def render_market1501(
     except OSError as error:
         raise InputError(f"cannot render into {root} ({error.strerror or error}): choose a root with room.") from error
     return folder
+
+
+def _pair(limits: Sequence[int], name: str) -> tuple[int, int]:
+    try:
+        low, high = limits
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {limits!r}: give two whole numbers, (lowest, highest).") from None
+    return low, high
 
 
 # --- what to render -----------------------------------------------------------------------------------------------

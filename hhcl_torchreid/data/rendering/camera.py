@@ -81,12 +81,12 @@ def sample_camera(seed: int, index: int) -> Camera:
     cast_start, exposure_start, contrast_start, yaw_start = ring.random(4)
     rng = random_stream(seed, Stream.CAMERA, index)
     cast = 2 * math.pi * (cast_start + index * 0.381966 + rng.normal(0, 0.04))
-    exposure = 2 ** (-0.95 + 1.45 * ((exposure_start + index * 0.618034) % 1) + rng.normal(0, 0.06))
-    contrast = 0.68 + 0.62 * ((contrast_start + index * 0.7549) % 1)
+    exposure = 2 ** (-0.40 + 0.65 * ((exposure_start + index * 0.618034) % 1) + rng.normal(0, 0.06))
+    contrast = 0.84 + 0.32 * ((contrast_start + index * 0.7549) % 1)
     return Camera(
         scene=_paint_scene(rng),
-        colour_matrix=_colour_matrix(cast, rng.uniform(0.10, 0.26), rng.uniform(0.5, 1.2), exposure, contrast),
-        tone_curve=_tone_curve(rng.uniform(0.75, 1.3), rng.uniform(0, 18)),
+        colour_matrix=_colour_matrix(cast, rng.uniform(0.06, 0.12), rng.uniform(0.75, 1.15), exposure, contrast),
+        tone_curve=_tone_curve(rng.uniform(0.85, 1.18), rng.uniform(0, 14)),
         yaw=2 * math.pi * (yaw_start + index / 3 + 0.5 * (index // 3 % 2) / 3) + rng.normal(0, 0.15),
         pitch=rng.uniform(0.05, 0.32),
         light=rng.uniform(-1, 1),
@@ -158,7 +158,7 @@ def _paint_ground(scene: np.ndarray, rng: np.random.Generator, horizon: int, gro
 def _paint_thing(picture: np.ndarray, rng: np.random.Generator, foot: float, size: float = 1.0) -> None:
     """Paints a tree, pole, sign, box, wheel or bench standing on row ``foot``."""
     column, base = int(rng.integers(0, picture.shape[1])), int(foot)
-    colour = jittered(rng, tuple(rng.uniform(25, 225, 3).tolist()), 10)
+    colour = _muted(rng)
     kind = rng.integers(6)
     tall, wide = int(size * rng.uniform(30, 130)), int(size * rng.uniform(8, 60))
     if kind == 0:
@@ -192,12 +192,20 @@ def _paint_thing(picture: np.ndarray, rng: np.random.Generator, foot: float, siz
         )
 
 
+def _muted(rng: np.random.Generator) -> Colour:
+    # Streets are greyer than clothes; now and then something is painted.
+    vivid = 1.0 if rng.random() < 0.15 else 0.35
+    colour = rng.uniform(30, 215, 3)
+    red, green, blue = (vivid * colour + (1 - vivid) * colour.mean()).tolist()
+    return red, green, blue
+
+
 def _weathered(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     rows, columns = picture.shape[:2]
-    stains = rng.normal(1.0, 0.10, (9, 24, 3)).astype(np.float32)
-    grain = rng.normal(1.0, 0.07, (rows // 2, columns // 2)).astype(np.float32)
-    stains = cv2.resize(stains, (columns, rows), interpolation=cv2.INTER_CUBIC)
-    grain = cv2.resize(grain, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    patches = rng.normal(1.0, 0.09, (9, 24, 1)) + rng.normal(0.0, 0.025, (9, 24, 3))
+    specks = rng.normal(1.0, 0.07, (rows // 2, columns // 2)).astype(np.float32)
+    stains = cv2.resize(patches.astype(np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC)
+    grain = cv2.resize(specks, (columns, rows), interpolation=cv2.INTER_LINEAR)
     return np.clip(picture * stains * grain[..., None], 0, 255).astype(np.uint8)
 
 

@@ -20,6 +20,9 @@ UPPER_ARM = 0.165
 FOREARM = 0.150
 
 Point = tuple[float, float]
+Joint = tuple[float, float, float]
+Levels = list[tuple[float, float, float]]
+"""Elliptic slices of a solid, top first: (up, half width, half depth) in units of the standing height."""
 Part = tuple[float, Callable[[], None]]
 
 
@@ -91,9 +94,9 @@ class _Figure:
         self.person = person
         self.pose = pose
         self.view = view
-        leg = person.leg_length * pose.vigour * person.stride
+        swing = person.stride * pose.vigour * math.sin(pose.phase)
         # Legs spread in a step lower the hips: without it the figure would float.
-        self.lift = 0.495 * person.leg_length - 0.495 - 0.10 * leg * leg * math.sin(pose.phase) ** 2
+        self.lift = 0.495 * (person.leg_length - 1) - 0.22 * person.leg_length * swing**2
 
     def parts(self) -> list[Part]:
         """Lists (nearness, painter) of every part; legs go under the skirt, the skirt under the top."""
@@ -106,8 +109,8 @@ class _Figure:
 
     # --- solids -------------------------------------------------------------------------------------------------
 
-    def _column(self, levels: list[tuple[float, float, float]], texture: np.ndarray, side=0.0, forward=0.0) -> None:
-        """Paints a stack of elliptic slices (up, half width, half depth), top first, with an unrolled texture."""
+    def _column(self, levels: Levels, texture: np.ndarray, side: float = 0.0, forward: float = 0.0) -> None:
+        """Paints a stack of elliptic slices with an unrolled texture."""
         view = self.view
         slices = np.asarray(levels, np.float32)
         middles = [
@@ -127,8 +130,8 @@ class _Figure:
         if left >= right:
             return
         offset = np.arange(left, right, dtype=np.float32) + 0.5 - middle
-        coverage = np.clip(half - np.abs(offset) + 0.5, 0, 1)
-        angle = np.arcsin(np.clip(offset / np.maximum(half, 1e-3), -1, 1))
+        coverage = np.minimum(np.maximum(half - np.abs(offset) + 0.5, 0), 1)
+        angle = np.arcsin(np.minimum(np.maximum(offset / np.maximum(half, 1e-3), -1), 1))
         drop = (rows - rows_at[0]) / max(rows_at[-1] - rows_at[0], 1e-3)
         colours = _look_up(texture, drop, angle - view.yaw)
         colours *= (0.70 + 0.36 * np.cos(angle - 0.9 * view.light))[..., None]
@@ -147,7 +150,7 @@ class _Figure:
         lit_end = (end[0] + shift * thin, end[1])
         _fill_capsule(self.canvas, lit_start, lit_end, 0.55 * thick, 0.55 * thin, colour)
 
-    def _project(self, point: tuple[float, float, float]) -> Point:
+    def _project(self, point: Joint) -> Point:
         return self.view.project(*point)
 
     # --- trunk and head -----------------------------------------------------------------------------------------
@@ -247,7 +250,7 @@ class _Figure:
         nearness = -1.0 + 0.2 * self.view.nearness(across, 0.5 * ankle[2])
         return [(nearness, lambda: self._paint_leg(hip, knee, ankle, bend))]
 
-    def _paint_leg(self, hip, knee, ankle, bend: float) -> None:
+    def _paint_leg(self, hip: Joint, knee: Joint, ankle: Joint, bend: float) -> None:
         person = self.person
         covered = person.bottom == "trousers"
         thigh_colour = person.bottom_colour if person.bottom in ("trousers", "shorts") else person.calf_colour
@@ -265,7 +268,7 @@ class _Figure:
             edge = _between(hip, knee, person.bottom_length)
             self._limb(self._project(hip), self._project(edge), (thick, 1.1 * joint + 0.006), thigh_colour)
 
-    def _paint_foot(self, ankle, bend: float) -> None:
+    def _paint_foot(self, ankle: Joint, bend: float) -> None:
         tilt = 0.5 * bend
         heel = (ankle[0], ankle[1] - 0.018, ankle[2] - 0.018)
         toe = (ankle[0], ankle[1] - 0.024 - 0.075 * math.sin(tilt), ankle[2] + 0.085 * math.cos(tilt))
@@ -288,13 +291,13 @@ class _Figure:
             parts.append((nearness - 0.001, lambda: self._hand_bag(hand)))
         return parts
 
-    def _paint_arm(self, shoulder, elbow, hand) -> None:
+    def _paint_arm(self, shoulder: Joint, elbow: Joint, hand: Joint) -> None:
         person = self.person
         thick, joint, thin = (radius * person.limb for radius in (0.034, 0.028, 0.022))
         bare = person.sleeve != "long"
         fore_colour = person.skin if bare else person.sleeve_colour
-        cv_hand = self._project(_between(elbow, hand, 1.08))
-        self._limb(cv_hand, cv_hand, (0.021, 0.021), person.skin)
+        palm = self._project(_between(elbow, hand, 1.08))
+        self._limb(palm, palm, (0.021, 0.021), person.skin)
         self._limb(self._project(elbow), self._project(hand), (0.85 * joint if bare else joint, thin), fore_colour)
         self._limb(
             self._project(shoulder), self._project(elbow), (0.9 * thick, joint * (0.88 if bare else 1)), fore_colour
@@ -333,18 +336,18 @@ class _Figure:
         levels = [(0.535, 0.030, 0.075), (0.525, 0.034, 0.085), (0.435, 0.036, 0.085), (0.425, 0.030, 0.07)]
         self._column(levels, _plain(self.person.bag_colour), side=across)
 
-    def _hand_bag(self, hand) -> None:
+    def _hand_bag(self, hand: Joint) -> None:
         top = hand[1] - self.lift - 0.03
         levels = [(top, 0.02, 0.03), (top - 0.03, 0.024, 0.06), (top - 0.12, 0.030, 0.082), (top - 0.13, 0.026, 0.07)]
         self._column(levels, _plain(self.person.bag_colour), side=hand[0], forward=hand[2])
 
 
-def _reach(start, length: float, swing: float, spread: float = 0.0) -> tuple[float, float, float]:
+def _reach(start: Joint, length: float, swing: float, spread: float = 0.0) -> Joint:
     down = length * math.cos(swing) * math.cos(spread)
     return start[0] + length * math.sin(spread), start[1] - down, start[2] + length * math.sin(swing)
 
 
-def _between(start, end, share: float) -> tuple[float, float, float]:
+def _between(start: Joint, end: Joint, share: float) -> Joint:
     first, second, third = (a + share * (b - a) for a, b in zip(start, end, strict=True))
     return first, second, third
 
@@ -357,7 +360,7 @@ def _look_up(texture: np.ndarray, drop: np.ndarray, longitude: np.ndarray) -> np
     """Reads an unrolled texture at (R,) drops (0 top, 1 bottom) and (R, C) longitudes: (R, C, 3) float32."""
     rows, columns = texture.shape[:2]
     if rows == columns == 1:
-        return np.broadcast_to(texture, (*longitude.shape, 3)).copy()
+        return np.tile(texture, (*longitude.shape, 1))
     row = np.clip((drop * rows).astype(np.intp), 0, rows - 1)
     column = np.floor((longitude / (2 * np.pi) + 0.5) * columns).astype(np.intp) % columns
     return texture[row[:, None], column]

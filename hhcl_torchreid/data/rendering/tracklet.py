@@ -125,7 +125,7 @@ def _begin_walk(camera: Camera, rng: np.random.Generator, rows: int, columns: in
         centre=columns * rng.uniform(0.44, 0.56),
         ground=rows * rng.uniform(0.955, 0.985),
         drift=rng.normal(0, 0.012),
-        exposure=rng.uniform(0.82, 1.2),
+        exposure=rng.uniform(0.87, 1.15),
         occluded=range(begin, begin + int(rng.integers(1, 4)) if is_occluded else begin),
         occluder_colour=jittered(rng, (112, 112, 112), 40),
         occluder_place=rng.uniform(0.1, 0.9),
@@ -169,8 +169,10 @@ def _draw_frame(
 
 
 def _draw_shadow(canvas: np.ndarray, view: View) -> None:
-    shade = np.zeros(canvas.shape[:2], np.uint8)
-    centre = (int(view.centre - 0.08 * view.light * view.scale), int(view.ground - 0.012 * view.scale))
-    axes = (int(0.17 * view.scale), int(0.024 * view.scale))
-    cv2.ellipse(shade, centre, axes, 0, 0, 360, 1, -1)
-    canvas[shade > 0] //= 2
+    column, row = int(view.centre - 0.08 * view.light * view.scale), int(view.ground - 0.012 * view.scale)
+    wide, flat = int(0.17 * view.scale), int(0.024 * view.scale)
+    top = max(0, row - flat)
+    strip = canvas[top : row + flat + 1]
+    shade = np.zeros(strip.shape[:2], np.uint8)
+    cv2.ellipse(shade, (column, row - top), (wide, flat), 0, 0, 360, 1, -1)
+    strip[shade > 0] //= 2
