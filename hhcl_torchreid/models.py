@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import os
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -376,8 +377,8 @@ def _pretrained_backbone(name: str) -> nn.Module:
     # Downloads fail in the ways of urllib, requests, gdown and torch, which have no exception in common.
     except Exception as error:
         raise InputError(
-            f"the ImageNet weights of {name} could not be had ({_first_line(error)}): set model.pretrained False, "
-            "with model.load_weights FILE to start from a file you have, without it to start from random weights"
+            f"the ImageNet weights of {name} could not be had ({_reason(error)}): set model.pretrained False to start "
+            "from random weights, and model.load_weights FILE with it to start from a file you have"
         ) from error
 
 
@@ -544,6 +545,5 @@ def _backbone_named_in(checkpoint: Any) -> str | None:
     return name if name in available_backbones() else None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", width=120, placeholder=" ...")
