@@ -34,10 +34,11 @@ out. This table is written by `python tools/list_backbones.py --output docs/back
 - `nasnsetmobile` is how torchreid spells NASNet-A Mobile.
 """
 
-HEADER = """\
-| `model.name` | Feature length | Parameters | Input | Pooling | Last stride | Embedding, dropout, BNNeck | ImageNet weights |
-|---|---:|---:|---|---|---|---|---|
-"""
+COLUMNS = (
+    *("`model.name`", "Feature length", "Parameters", "Input", "Pooling", "Last stride"),
+    *("Embedding, dropout, BNNeck", "ImageNet weights"),
+)
+HEADER = f"| {' | '.join(COLUMNS)} |\n|---|---:|---:|---|---|---|---|---|\n"
 
 
 def format_row(backbone: BackboneSummary) -> str:
