@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import os
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ import torchreid
 from torch import nn
 from torch.nn import functional as F
 
-from hhcl_torchreid.errors import InputError
+from .errors import InputError
 
 __all__ = [
     "POOLINGS",
@@ -190,13 +191,14 @@ class ReIDModel(nn.Module):
         return self
 
     def _backbone_features(self, images: torch.Tensor) -> torch.Tensor:
+        backbone: Any = self.backbone
         # torchreid's open_specified_layers sets the mode of each child without asking this module.
-        if self.backbone.training:
-            self.backbone.training = False
+        if backbone.training:
+            backbone.training = False
         # hacnn creates tensors on the device that this flag of its constructor says.
-        if getattr(self.backbone, "use_gpu", images.is_cuda) != images.is_cuda:
-            self.backbone.use_gpu = images.is_cuda
-        return self.backbone(images)
+        if getattr(backbone, "use_gpu", images.is_cuda) != images.is_cuda:
+            backbone.use_gpu = images.is_cuda
+        return backbone(images)
 
     def _trace_backbone(self) -> torch.Tensor:
         """Features of one black image, (1, D), in evaluation mode: no batch statistics and no random numbers."""
@@ -376,8 +378,8 @@ def _pretrained_backbone(name: str) -> nn.Module:
     # Downloads fail in the ways of urllib, requests, gdown and torch, which have no exception in common.
     except Exception as error:
         raise InputError(
-            f"the ImageNet weights of {name} could not be had ({_first_line(error)}): set model.pretrained False, "
-            "with model.load_weights FILE to start from a file you have, without it to start from random weights"
+            f"the ImageNet weights of {name} could not be had ({_reason(error)}): set model.pretrained False to start "
+            "from random weights, and model.load_weights FILE with it to start from a file you have"
         ) from error
 
 
@@ -401,9 +403,10 @@ def _set_last_stride(backbone: nn.Module, stride: int) -> None:
     if not hasattr(backbone, "layer4"):
         return
     # Which convolutions carry the stride differs between block types; layer3 has the same blocks, always with stride 2.
-    for name, layer in backbone.layer3[0].named_modules():
+    for name, layer in backbone.get_submodule("layer3.0").named_modules():
         if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
-            backbone.layer4[0].get_submodule(name).stride = (stride, stride)
+            twin: Any = backbone.get_submodule(f"layer4.0.{name}")
+            twin.stride = (stride, stride)
 
 
 def _replace_pooling(name: str, backbone: nn.Module, pooling: nn.Module) -> None:
@@ -432,7 +435,7 @@ def _batch_norm_without_bias(num_features: int) -> nn.BatchNorm1d:
 def _remove_unreached_layers(module: nn.Module, features: torch.Tensor) -> list[str]:
     """Replace by ``nn.Identity`` every layer whose parameters have no part in ``features``; return their names."""
     reached = _parameters_behind(features)
-    removed = []
+    removed: list[str] = []
     for name, child in list(module.named_modules()):
         parameters = list(child.parameters())
         if not parameters or any(id(parameter) in reached for parameter in parameters):
@@ -544,6 +547,5 @@ def _backbone_named_in(checkpoint: Any) -> str | None:
     return name if name in available_backbones() else None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", width=120, placeholder=" ...")

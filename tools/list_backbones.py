@@ -1,0 +1,80 @@
+"""List what each of torchreid's backbones allows, as the table of docs/backbones.md.
+
+Example:
+    python tools/list_backbones.py --output docs/backbones.md
+"""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.models import POOLINGS, BackboneSummary, available_backbones, describe_backbone
+
+INTRODUCTION = f"""\
+# Backbones
+
+Every model of torchreid's factory trains and evaluates by setting `model.name`; images go in, rows of unit length come
+out. This table is written by `python tools/list_backbones.py --output docs/backbones.md`.
+
+- **Feature length**: without an embedding layer; `model.embedding_dim N` makes it N. Memory bank, neighbour search and
+  evaluation take memory and time in proportion to it.
+- **Parameters**: the trained ones, in millions, BNNeck included. Layers that do not reach the features (classifiers,
+  PCB's reduction convolution) are removed.
+- **Input**: pixels, height x width. "any" is any size that survives the backbone's strides: 256 x 128 always does.
+- **Pooling**: "all" is {", ".join(f"`{pooling}`" for pooling in POOLINGS)} (`model.pooling`); "own" is the backbone's
+  own, so `avg` only.
+- **Last stride**: whether `model.last_stride` (1 or 2) has an effect. The others have no such stage and ignore it.
+- **Embedding, dropout, BNNeck**: whether `model.embedding_dim`, `model.dropout` and `model.bnneck` can be chosen.
+- **ImageNet weights**: whether torchreid downloads them for `model.pretrained True`. Without a network, give a file by
+  `model.pretrained False model.load_weights FILE`, or put it where torchreid looks: `$TORCH_HOME/hub/checkpoints`, or
+  `$TORCH_HOME/checkpoints` for OSNets. For `resnet50_ibn_a` and `resnet50_ibn_b` torchreid takes the weights of the
+  plain ResNet-50, which lack those of instance normalisation: load the IBN-Net authors' file where accuracy matters.
+- `nasnsetmobile` is how torchreid spells NASNet-A Mobile.
+"""
+
+COLUMNS = (
+    *("`model.name`", "Feature length", "Parameters", "Input", "Pooling", "Last stride"),
+    *("Embedding, dropout, BNNeck", "ImageNet weights"),
+)
+HEADER = f"| {' | '.join(COLUMNS)} |\n|---|---:|---:|---|---|---|---|---|\n"
+
+
+def format_row(backbone: BackboneSummary) -> str:
+    """One line of the table."""
+    cells = (
+        f"`{backbone.name}`",
+        str(backbone.feature_dim),
+        f"{backbone.num_parameters / 1e6:.1f}",
+        "{} x {} only".format(*backbone.input_size) if backbone.input_size else "any",
+        "all" if backbone.has_pooling_choice else "own",
+        "1 or 2" if backbone.has_last_stride else "no effect",
+        "yes",
+        "yes" if backbone.has_pretrained_weights else "no",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="backbones to list (default: all)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the screen")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", module="torch")
+    try:
+        rows = [format_row(describe_backbone(name)) for name in options.names or available_backbones()]
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    page = f"{INTRODUCTION}\n{HEADER}{''.join(rows)}"
+    if options.output:
+        options.output.write_text(page, encoding="utf-8")
+    else:
+        print(page, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
