@@ -88,7 +88,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def random_states() -> dict[str, Any]:
     """The states of the generators of Python, NumPy, PyTorch and CUDA, as values that a checkpoint can hold."""
-    name, keys, position, has_gauss, cached_gaussian = np.random.get_state(legacy=True)
+    state: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, cached_gaussian = state
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached_gaussian)),

@@ -202,20 +202,17 @@ def load_config(path: str = "", overrides: dict[str, Any] | None = None, options
 def _merge(cfg: CfgNode, merge: Any, where: str) -> None:
     try:
         merge()
-    except KeyError as error:
+    except (KeyError, AssertionError) as error:  # yacs asserts where it reads KEY VALUE, else it raises KeyError
         unknown = str(error.args[0]).split(": ")[-1]
         similar = difflib.get_close_matches(unknown, _all_keys(cfg), n=3)
-        hint = f": did you mean {' or '.join(similar)}?" if similar else "; docs/configuration.md lists all keys"
-        raise InputError(f"unknown configuration key {unknown!r} {where}{hint}") from None
-    except AssertionError as error:  # yacs asserts that every part of a dotted key exists
-        unknown = str(error).split(": ")[-1]
-        raise InputError(f"unknown configuration key {unknown!r} {where}; docs/configuration.md lists all keys") from None
+        hint = f"did you mean {' or '.join(similar)}?" if similar else "docs/configuration.md lists all keys"
+        raise InputError(f"unknown configuration key {unknown!r} {where}: {hint}") from None
     except (ValueError, yaml.YAMLError, AttributeError) as error:
         raise InputError(f"cannot use a value {where}: {' '.join(str(error).split())}") from None
 
 
 def _all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    keys = []
+    keys: list[str] = []
     for name, value in cfg.items():
         keys += _all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [prefix + name]
     return keys

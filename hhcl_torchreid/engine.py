@@ -97,6 +97,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         engine.run(save_dir='log/hhcl-market1501', max_epoch=60, eval_freq=10)
     """
 
+    train_loader: Any
+
     def __init__(
         self,
         datamanager: Any,
@@ -136,7 +138,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.device = next(model.parameters()).device
 
         self.labeler = labeler or PseudoLabeler(eps=0.45)
-        self.memory_settings = {
+        self.memory_settings: dict[str, Any] = {
             "mode": mode,
             "temperature": temperature,
             "momentum": momentum,
@@ -156,9 +158,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
         normalize = datamanager.transform_te.transforms[-1]
         self.mean, self.std = normalize.mean, normalize.std
-        self.augmentation = BatchAugmentation(
-            transforms, datamanager.height, datamanager.width, self.mean, self.std
-        )
+        self.augmentation = BatchAugmentation(transforms, datamanager.height, datamanager.width, self.mean, self.std)
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(self.train_loader.dataset.data)
         self.cameras = np.array([camera for _, _, camera, _ in self.records])
@@ -166,7 +166,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             name: {split: self._decoding_loader(loader) for split, loader in splits.items()}
             for name, splits in datamanager.test_loader.items()
         }
-        self.bank: Tensor | None = None
+        self._bank: Tensor | None = None
         self.labels: Tensor | None = None
         self.rows: list[dict[str, Any]] = []
         self.best = -math.inf
@@ -177,7 +177,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.max_epoch = 0
         self.visrank_at_end = False
 
-    def _decoding_loader(self, loader: DataLoader) -> DataLoader:
+    def _decoding_loader(self, loader: Any) -> DataLoader:
         images = DecodedImages(loader.dataset.data, self.datamanager.height, self.datamanager.width)
         return DataLoader(images, batch_size=loader.batch_size, num_workers=loader.num_workers, pin_memory=self.use_gpu)
 
@@ -211,7 +211,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             InputError: unreadable images, a folder that cannot be written, features without clusters, a loss that is
                 not a number. What was trained until then is in ``model/model-last.pth.tar``.
         """
-        test_settings = {
+        test_settings: dict[str, Any] = {
             "dist_metric": dist_metric,
             "normalize_feature": normalize_feature,
             "use_metric_cuhk03": use_metric_cuhk03,
@@ -246,9 +246,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         )
         self._write_pictures()
 
-    def train(
-        self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None
-    ) -> None:
+    def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
         row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self.get_current_lr()}
         self._start_epoch(row)
@@ -293,6 +291,15 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         """A generator of its own for each epoch and purpose: a resumed run draws what the whole run would have."""
         return np.random.default_rng([self.seed, self.epoch, *purpose.encode()])
 
+    @property
+    def bank(self) -> Tensor:
+        """(N, 3, H, W) uint8, the training images in the order of ``records``; decoded when first asked for."""
+        if self._bank is None:
+            images = DecodedImages(self.records, self.datamanager.height, self.datamanager.width)
+            workers = self.datamanager.train_loader.num_workers
+            self._bank = load_images(images, workers, "decode training images")
+        return self._bank
+
     @torch.no_grad()
     def extract_training_features(self) -> Tensor:
         """Features of all training images, in the order of ``records``.
@@ -303,12 +310,6 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         Raises:
             InputError: unreadable images.
         """
-        if self.bank is None:
-            self.bank = load_images(
-                DecodedImages(self.records, self.datamanager.height, self.datamanager.width),
-                self.datamanager.train_loader.num_workers,
-                "decode training images",
-            )
         self.set_model_mode("eval")
         features = []
         with tqdm(total=len(self.bank), desc="extract features", unit="img", disable=None, leave=False) as progress:
@@ -333,8 +334,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         row["outliers"] = int((labels < 0).sum())
         row["largest_cluster"] = int(sizes.max()) if len(sizes) else 0
         print(
-            f"=> Epoch {self.epoch + 1}: {row['clusters']} clusters, {row['outliers']} outliers of {len(labels)} images, "
-            f"largest cluster {row['largest_cluster']}"
+            f"=> Epoch {self.epoch + 1}: {row['clusters']} clusters, {row['outliers']} outliers of {len(labels)} "
+            f"images, largest cluster {row['largest_cluster']}"
         )
         if len(sizes) >= 2:
             return labels
@@ -415,19 +416,22 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         rerank: bool = False,
     ) -> tuple[float, float]:
         """Torchreid's evaluation, which keeps the whole CMC curve and shows its progress."""
-        query = self._extract_test_set(query_loader, "query")
-        gallery = self._extract_test_set(gallery_loader, "gallery")
+        query, query_identities, query_cameras = self._extract_test_set(query_loader, "query")
+        gallery, gallery_identities, gallery_cameras = self._extract_test_set(gallery_loader, "gallery")
         if normalize_feature:
-            query, gallery = (
-                (torch.nn.functional.normalize(features), *rest) for features, *rest in (query, gallery)
-            )
-        distances = torchreid.metrics.compute_distance_matrix(query[0], gallery[0], dist_metric).numpy()
+            query, gallery = (torch.nn.functional.normalize(features) for features in (query, gallery))
+        distances = torchreid.metrics.compute_distance_matrix(query, gallery, dist_metric).numpy()
         if rerank:
             print("Applying person re-ranking ...")
-            within = (torchreid.metrics.compute_distance_matrix(x, x, dist_metric).numpy() for x in (query[0], gallery[0]))
+            within = (torchreid.metrics.compute_distance_matrix(x, x, dist_metric).numpy() for x in (query, gallery))
             distances = torchreid.utils.re_ranking(distances, *within)
         cmc, mean_ap = torchreid.metrics.evaluate_rank(
-            distances, query[1], gallery[1], query[2], gallery[2], use_metric_cuhk03=use_metric_cuhk03
+            distances,
+            query_identities,
+            gallery_identities,
+            query_cameras,
+            gallery_cameras,
+            use_metric_cuhk03=use_metric_cuhk03,
         )
         shown = [rank for rank in ranks if rank <= len(cmc)]
         self.results[dataset_name] = {"mAP": float(mean_ap), **{f"Rank-{r}": float(cmc[r - 1]) for r in shown}}
@@ -457,7 +461,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         return torch.cat(features), torch.cat(identities).numpy(), torch.cat(cameras).numpy()
 
     def _mean_results(self) -> dict[str, float]:
-        """mAP and rank-1 of the last test, the mean over the target data sets."""
+        """MAP and rank-1 of the last test, the mean over the target data sets."""
         results = self.results.values()
         return {
             "mAP": sum(result["mAP"] for result in results) / len(results),
@@ -512,8 +516,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         missing = {"state_dict", "epoch", "optimizer", "rows", "random"} - checkpoint.keys()
         if missing:
             raise InputError(
-                f"{path} holds no run to go on with ({', '.join(sorted(missing))} missing): start from its weights with "
-                "model.load_weights instead"
+                f"{path} holds no run to go on with ({', '.join(sorted(missing))} missing): start from its weights "
+                "with model.load_weights instead"
             )
         try:
             self.model.load_state_dict(checkpoint["state_dict"])
@@ -551,7 +555,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
                     self.writer.add_scalar(f"Labels/{column}", row[column], self.epoch)
 
     def _write_pictures(self) -> None:
-        if self.bank is not None and self.labels is not None:
+        if self.labels is not None:
             reports.draw_clusters(self.bank, self.labels, self.cameras, Path(self.save_dir, "clusters.png"))
         for name in self.test_loader:
             folder = Path(self.save_dir, "visrank_" + name)

@@ -266,9 +266,10 @@ def _positions_within_cluster(same_cluster: Tensor) -> Tensor:
 
 
 def _first_true(mask: Tensor) -> Tensor:
-    """(B, B) bool -> (B,) column of the first true entry of each row, ties or not."""
-    columns = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    return columns.masked_fill(~mask, mask.shape[1]).amin(dim=1)
+    """(B, B) bool -> (B,) column of the first true entry of each row, ties or not; the last one if none is true."""
+    last = mask.shape[1] - 1
+    columns = torch.arange(last + 1, device=mask.device).expand_as(mask)
+    return columns.masked_fill(~mask, last).amin(dim=1)
 
 
 def _largest_count(labels: Tensor) -> int:

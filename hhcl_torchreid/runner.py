@@ -80,8 +80,8 @@ def build_datamanager(cfg: CfgNode) -> Any:
     except (RuntimeError, IndexError, OSError, AssertionError, AttributeError, ValueError) as error:
         names = ", ".join(dict.fromkeys([*cfg.data.sources, *cfg.data.targets]))
         raise InputError(
-            f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {error}): its folder is empty "
-            "or not in the layout that torchreid expects"
+            f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {error}): its folder is "
+            "empty or not in the layout that torchreid expects"
         ) from error
     print(f"HHCL augments with {', '.join(cfg.data.transforms) or 'nothing'} and resizes with bicubic interpolation\n")
     return datamanager
@@ -176,7 +176,9 @@ def _write_configuration(cfg: CfgNode) -> None:
 def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """Accuracy before and after training, and where to look."""
     for name, after in engine.results.items():
-        columns = {"after": after} if cfg.test.evaluate else {"before": engine.results_before.get(name, {}), "after": after}
+        columns = (
+            {"after": after} if cfg.test.evaluate else {"before": engine.results_before.get(name, {}), "after": after}
+        )
         print(f"\n{name}\n{reports.comparison_table(columns)}")
     folder = Path(cfg.data.save_dir)
     pictures = [folder / "curves.png", folder / "clusters.png"]

@@ -68,7 +68,9 @@ def test_a_run_leaves_everything_behind(finished_run):
     assert [float(row["lr"]) for row in rows[1:]] == [0.001, 0.0005, 0.00025]
     for name in ("curves.png", "clusters.png", "rankings_market1501.png", "labels.csv"):
         assert (folder / name).stat().st_size > 0
-    assert len(list((folder / "visrank_market1501").iterdir())) == len(engine.datamanager.test_dataset["market1501"]["query"])
+    assert len(list((folder / "visrank_market1501").iterdir())) == len(
+        engine.datamanager.test_dataset["market1501"]["query"]
+    )
     assert list(folder.glob("events.out.tfevents.*"))
 
 
@@ -193,9 +195,15 @@ def test_identities_can_stand_in_for_clusters(make_engine, tmp_path):
     assert read_metrics(tmp_path)[-1]["clusters"] == "12"
 
 
-@pytest.mark.parametrize(("eps", "found"), [(0.001, "no cluster"), (0.99999, "a single cluster")])
-def test_no_two_clusters_stop_the_run_and_name_eps(make_engine, tmp_path, eps, found):
-    engine = make_engine(labeler={"eps": eps, "k1": 150, "k2": 50, "min_samples": 6})
+@pytest.mark.parametrize(
+    ("labeler", "found"),
+    [
+        ({"eps": 0.4, "min_samples": 1000}, "no cluster"),
+        ({"eps": 0.99999, "k1": 150, "k2": 50}, "a single cluster"),
+    ],
+)
+def test_no_two_clusters_stop_the_run_and_name_eps(make_engine, tmp_path, labeler, found):
+    engine = make_engine(labeler=labeler)
     with pytest.raises(InputError, match=f"epoch 1 found {found} .*cluster.eps"):
         engine.run(save_dir=str(tmp_path), max_epoch=2)
 

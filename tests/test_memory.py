@@ -92,9 +92,7 @@ def slow_loss(memory, features, labels):
         if memory.mode == "hybrid":
             losses.append(0.5 * minus_log_probability(blocks[0]) + 0.25 * minus_log_probability(blocks[1]))
         elif memory.mode == "hybrid_instances":
-            hardest = torch.stack(
-                [blocks[1:, c].min() if c == label else blocks[1:, c].max() for c in range(count)]
-            )
+            hardest = torch.stack([blocks[1:, c].min() if c == label else blocks[1:, c].max() for c in range(count)])
             losses.append(0.5 * minus_log_probability(blocks[0]) + 0.5 * minus_log_probability(hardest))
         else:
             losses.append(minus_log_probability(blocks[0]))

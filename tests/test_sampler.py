@@ -44,7 +44,7 @@ def test_other_images_come_from_other_cameras_where_there_are_any():
 def test_images_repeat_only_where_fewer_than_k_are_left():
     repeats = {label: set() for label in (0, 1, 3, 4)}
     for first, *others in sample().reshape(-1, 4):
-        left = np.sum((LABELS == LABELS[first]) & (CAMERAS != CAMERAS[first])) or 8
+        left = np.sum((LABELS[first] == LABELS) & (CAMERAS[first] != CAMERAS)) or 8
         repeats[LABELS[first]].add(len(set(others)) < 3)
         if left >= 4:
             assert len(set(others)) == 3

@@ -119,7 +119,7 @@ def test_empty_folder(call, tmp_path):
         ({"data__k_tfm": 2}, ["data.k_tfm"]),
         ({"model__name": "hacnn"}, ["hacnn", "160 x 64"]),
         ({"train__optim": "adamw"}, ["adamw"]),
-        ({"cluster__eps": 0.0001}, ["no cluster", "cluster.eps"]),
+        ({"cluster__min_samples": 1000}, ["no cluster", "cluster.eps"]),
         ({"cluster__eps": 1.5}, ["eps", "1.5"]),
         ({"cluster__knn": "annoy"}, ["annoy"]),
         ({"model__load_weights": "nowhere.pth"}, ["nowhere.pth"]),
@@ -199,7 +199,6 @@ def test_the_real_command_exits_with_two_and_no_traceback(tmp_path):
     command = [sys.executable, "tools/train_hhcl.py", "--root", str(tmp_path), "data.save_dir", str(tmp_path / "log")]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert_one_sentence(result.returncode, result.stderr, tmp_path)
-
 
 
 def test_every_configuration_that_comes_along_loads():

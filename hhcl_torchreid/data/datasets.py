@@ -34,8 +34,6 @@ def _register(name: str, dataset: type) -> None:
 _register("msmt17_trainval", MSMT17TrainVal)
 
 
-
-
 def check_datasets(names: Sequence[str], root: str) -> None:
     """Checks that data sets are known and their folders are there, so that no download starts by surprise.
 

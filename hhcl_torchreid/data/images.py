@@ -76,7 +76,9 @@ def load_images(images: DecodedImages, workers: int, description: str = "decode"
     with tqdm(total=len(images), desc=description, unit="img", disable=None, leave=False) as progress:
         for batch in loader:
             bank[filled : filled + len(batch["img"])] = batch["img"]
-            unreadable += [path for path, readable in zip(batch["impath"], batch["readable"], strict=True) if not readable]
+            unreadable += [
+                path for path, readable in zip(batch["impath"], batch["readable"], strict=True) if not readable
+            ]
             filled += len(batch["img"])
             progress.update(len(batch["img"]))
     check_readable(unreadable)

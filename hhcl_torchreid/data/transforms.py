@@ -139,16 +139,12 @@ class BatchAugmentation:
 
     def apply(self, images: Tensor, draws: AugmentationDraws) -> Tensor:
         """Applies given draws to (B, 3, H, W) uint8 images."""
-        flip, top, left, erase = (
-            torch.from_numpy(draw).to(images.device, non_blocking=True) for draw in draws
-        )
+        flip, top, left, erase = (torch.from_numpy(draw).to(images.device, non_blocking=True) for draw in draws)
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
         if self.image_transforms:
             images = self._transform_one_by_one(images)
         normalized = normalize_images(_crop(images, top, left), self.mean, self.std)
-        return torch.where(
-            _inside(erase, *images.shape[2:]), _per_channel(self.mean, images.device), normalized
-        )
+        return torch.where(_inside(erase, *images.shape[2:]), _per_channel(self.mean, images.device), normalized)
 
     def _transform_one_by_one(self, images: Tensor) -> Tensor:
         transformed = []
