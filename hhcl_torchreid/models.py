@@ -180,19 +180,10 @@ class ReIDModel(nn.Module):
                 features = self.neck(features)
             return F.normalize(self.dropout(features))
 
-    def train(self, mode: bool = True) -> "ReIDModel":
-        """Set the mode of every layer, as ``nn.Module.train`` does, but for one flag of the backbone.
-
-        torchreid's models look at their own flag, and only there, to choose between features and
-        ``(logits, features)``. It stays at evaluation, so both modes give the same kind of features.
-        """
-        super().train(mode)
-        self.backbone.training = False
-        return self
-
     def _backbone_features(self, images: torch.Tensor) -> torch.Tensor:
         backbone: Any = self.backbone
-        # torchreid's open_specified_layers sets the mode of each child without asking this module.
+        # torchreid's models look at their own flag, and only there, to choose between features and (logits, features):
+        # with it at evaluation and those of their layers as they are, both modes give the same kind of features.
         if backbone.training:
             backbone.training = False
         # hacnn creates tensors on the device that this flag of its constructor says.

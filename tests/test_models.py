@@ -474,7 +474,7 @@ class TestLoadWeights:
         with pytest.raises(InputError, match=r"none.pth does not exist"):
             load_weights(target, tmp_path / "none.pth")
 
-    @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off", pickle.dumps({"a": 1})])
+    @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut off", pickle.dumps({"a": 1}, 2)])
     def test_file_that_is_no_checkpoint(self, target, tmp_path, content):
         (tmp_path / "w.pth").write_bytes(content)
         with pytest.raises(InputError, match=r"w.pth (cannot be read|holds no state dict)"):
