@@ -12,6 +12,7 @@ from yacs.config import CfgNode
 from .errors import InputError
 
 __all__ = [
+    "all_keys",
     "engine_run_kwargs",
     "get_default_config",
     "imagedata_kwargs",
@@ -31,7 +32,7 @@ def get_default_config() -> CfgNode:
     but where the paper says otherwise (batch, instances, transforms, learning rate, evaluation).
     """
     cfg = CfgNode()
-    cfg.use_gpu = torch.cuda.is_available()
+    cfg.use_gpu = torch.cuda.is_available()  # where there is one
     _add_model_and_data(cfg)
     _add_training(cfg)
     _add_torchreid_losses(cfg)
@@ -49,7 +50,8 @@ def _add_model_and_data(cfg: CfgNode) -> None:
     cfg.model.pooling = "avg"  # avg, max, gem, avg+max
     cfg.model.last_stride = 1  # of the last stage, in the backbones that have one
     cfg.model.embedding_dim = 0  # length of a linear embedding before the BNNeck; 0: none
-    cfg.model.dropout = 0.0  # on the features, in training
+    cfg.model.dropout = 0.0  # probability of dropping a feature in training
+    cfg.model.bnneck = True  # batch-normalise the features before they are brought to unit length
 
     cfg.data = CfgNode()
     cfg.data.type = "image"
@@ -204,17 +206,18 @@ def _merge(cfg: CfgNode, merge: Any, where: str) -> None:
         merge()
     except (KeyError, AssertionError) as error:  # yacs asserts where it reads KEY VALUE, else it raises KeyError
         unknown = str(error.args[0]).split(": ")[-1]
-        similar = difflib.get_close_matches(unknown, _all_keys(cfg), n=3)
+        similar = difflib.get_close_matches(unknown, all_keys(cfg), n=3)
         hint = f"did you mean {' or '.join(similar)}?" if similar else "docs/configuration.md lists all keys"
         raise InputError(f"unknown configuration key {unknown!r} {where}: {hint}") from None
     except (ValueError, yaml.YAMLError, AttributeError) as error:
         raise InputError(f"cannot use a value {where}: {' '.join(str(error).split())}") from None
 
 
-def _all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    """Full names of all settings, such as ``cluster.eps``, in the order of the tree."""
     keys: list[str] = []
     for name, value in cfg.items():
-        keys += _all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [prefix + name]
+        keys += all_keys(value, f"{prefix}{name}.") if isinstance(value, CfgNode) else [prefix + name]
     return keys
 
 

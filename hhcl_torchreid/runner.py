@@ -102,6 +102,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         last_stride=cfg.model.last_stride,
         embedding_dim=cfg.model.embedding_dim,
         dropout=cfg.model.dropout,
+        bnneck=cfg.model.bnneck,
     )
     parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
     print(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")

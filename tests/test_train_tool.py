@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import list_settings
 import pytest
 import torch
 import train_hhcl
@@ -224,3 +225,7 @@ def test_eps_may_be_a_number_or_a_list():
     assert load_config(options=["cluster.eps", "0.6"]).cluster.eps == 0.6
     assert load_config(options=["cluster.eps", "[0.4, 0.45, 0.5]"]).cluster.eps == [0.4, 0.45, 0.5]
     assert load_config().cluster.eps == get_default_config().cluster.eps == 0.45
+
+
+def test_the_page_of_settings_is_up_to_date():
+    assert (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8") == list_settings.table()

@@ -13,7 +13,7 @@ from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import ReIDModel
 
 BACKBONE = "shufflenet_v2_x0_5"
-SEED_OF_OTHER_PEOPLE = 1000  # the demo's is 0
+SEEDS_OF_OTHER_PEOPLE = range(1000, 1006)  # six other cameras each; the demo's seed is 0
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,20 +21,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains the demo's starting weights with torchreid's softmax engine")
     parser.add_argument("--out", default=f"weights/{BACKBONE}_rendered.pth", help="file to write")
     parser.add_argument("--root", default="data/pretraining", help="folder for the rendered images")
-    parser.add_argument("--train-ids", type=int, default=300)
-    parser.add_argument("--max-epoch", type=int, default=10)
+    parser.add_argument("--train-ids", type=int, default=60, help="people per seed")
+    parser.add_argument("--max-epoch", type=int, default=12)
     return parser.parse_args(arguments)
 
 
 def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
     """Renders the people and learns to tell them apart, as torchreid's users do."""
     torchreid.utils.set_random_seed(1)
-    render_market1501(
-        Path(root, "synthetic_market"), num_train_ids=train_ids, num_test_ids=20, seed=SEED_OF_OTHER_PEOPLE
-    )
+    names = [f"rendered_{seed}" for seed in SEEDS_OF_OTHER_PEOPLE]
+    for name, seed in zip(names, SEEDS_OF_OTHER_PEOPLE, strict=True):
+        render_market1501(Path(root, name), num_train_ids=train_ids, num_test_ids=5, num_distractors=0, seed=seed)
+        dataset = type(name, (torchreid.data.datasets.Market1501,), {"dataset_dir": name})
+        torchreid.data.register_image_dataset(name, dataset)
     datamanager = torchreid.data.ImageDataManager(
         root=root,
-        sources="synthetic",
+        sources=names,
+        targets=names[0],
         height=128,
         width=64,
         transforms=["random_flip", "random_crop", "color_jitter"],

@@ -1,0 +1,50 @@
+"""Lists every configuration key, as the table of docs/configuration.md: ``python tools/list_settings.py``."""
+
+import argparse
+import inspect
+import re
+import sys
+from pathlib import Path
+
+from hhcl_torchreid import config
+
+INTRODUCTION = """\
+# Configuration
+
+A YAML file (`--config-file`) is read over the defaults below, then `KEY VALUE` pairs on the command line over both:
+
+    python tools/train_hhcl.py --config-file configs/hhcl_r50_market.yaml --root DIR cluster.eps 0.5 train.seed 2
+
+Keys that torchreid has keep its names and meanings, so its own files load; where nothing is said about one, see
+torchreid. This table is written by `python tools/list_settings.py`.
+
+| key | default | meaning |
+|---|---|---|
+"""
+
+
+def table() -> str:
+    """The page; meanings are the comments beside the defaults in ``config.py``."""
+    cfg = config.get_default_config()
+    cfg.use_gpu = True
+    source = inspect.getsource(config)
+    lines = []
+    for key in config.all_keys(cfg):
+        comment = re.search(rf"^    cfg\.{re.escape(key)} = .*?  # (.*)$", source, re.MULTILINE)
+        value = cfg
+        for name in key.split("."):
+            value = value[name]
+        lines.append(f"| `{key}` | `{value!r}` | {comment[1] if comment else ''} |\n")
+    return INTRODUCTION + "".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="docs/configuration.md")
+    Path(parser.parse_args(arguments).output).write_text(table(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
