@@ -108,6 +108,21 @@ def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):
     assert short.sizes == [100, 25, 25, 25, 25]
 
 
+def test_tiles_shrink_where_memory_is_short(monkeypatch):
+    features, empty, sizes = unit_rows(100, 8), torch.empty, []
+    expected = k_nearest_neighbors(features, 5, backend="faiss")
+
+    def short_empty(*shape):
+        sizes.append(shape)
+        if shape[1] > 30 * 30:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80000 bytes.")
+        return empty(*shape)
+
+    monkeypatch.setattr(torch, "empty", short_empty)
+    assert torch.equal(k_nearest_neighbors(features, 5, backend="faiss"), expected)
+    assert sizes == [(2, 100 * 100), (2, 50 * 50), (2, 25 * 25)]
+
+
 def test_hopeless_memory_is_one_clear_sentence(monkeypatch):
     monkeypatch.setattr(neighbors, "_torch_block", ShortMemory(neighbors._torch_block, limit=0))
     with pytest.raises(InputError, match=r"Out of memory in the neighbour search.*move the features to the CPU"):
