@@ -35,6 +35,15 @@ def test_small_blocks_find_the_same(backend):
     assert torch.equal(whole, in_blocks)
 
 
+@pytest.mark.parametrize("memory_budget", [20_000, 1 << 20])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lowest_similarities_are_found_on_the_way(backend, memory_budget):
+    features = unit_rows(130, 16)
+    lowest = torch.ones(130)
+    neighbors.search(features, 9, backend, memory_budget, lowest)
+    torch.testing.assert_close(lowest, (features @ features.T).amin(dim=1))
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_row_is_its_own_first_neighbour_among_duplicates(backend, device):
@@ -92,11 +101,11 @@ class ShortMemory:
     def __init__(self, work, limit):
         self.work, self.limit, self.sizes = work, limit, []
 
-    def __call__(self, features, start, stop, k):
+    def __call__(self, features, start, stop, k, lowest):
         self.sizes.append(stop - start)
         if stop - start > self.limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return self.work(features, start, stop, k)
+        return self.work(features, start, stop, k, lowest)
 
 
 def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):

@@ -8,12 +8,14 @@ results are reproducible.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from hhcl_torchreid.clustering.blocks import ScratchTable, map_blocks, rows_within
 
-__all__ = ["SparseRows", "encode", "pairs_within"]
+__all__ = ["SparseRows", "encode", "pairs_within", "spans"]
 
 MEMORY_BUDGET = 128 << 20
 # Sums of rounded weights may fall short of a bound that the exact sums reach.
@@ -27,6 +29,14 @@ class SparseRows(NamedTuple):
     columns: Tensor  # (entries,) int64
     values: Tensor  # (entries,) float32
 
+    @classmethod
+    def of(cls, encoding: "SparseRows | csr_matrix") -> "SparseRows":
+        """The same matrix, from SciPy's where it is not one already."""
+        if isinstance(encoding, SparseRows):
+            return encoding
+        offsets, columns = (torch.from_numpy(part.astype(np.int64)) for part in (encoding.indptr, encoding.indices))
+        return cls(offsets, columns, torch.from_numpy(encoding.data))
+
     def select(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Lay the entries of ``rows`` end to end.
 
@@ -37,7 +47,7 @@ class SparseRows(NamedTuple):
             For every entry, in order: which element of ``rows`` it comes from, and its position in this matrix.
         """
         starts = self.offsets[rows]
-        return _spans(starts, self.offsets[rows + 1] - starts)
+        return spans(starts, self.offsets[rows + 1] - starts)
 
 
 def encode(
@@ -192,9 +202,9 @@ class _PrefixIndex(NamedTuple):
         """All pairs i < j with ``start <= i < stop`` that share a column, as (i - start) * N + j, once per column."""
         num_rows = len(self.offsets) - 1
         rows = torch.arange(start, stop, device=self.offsets.device)
-        first, entries = _spans(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
+        first, entries = spans(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
         behind = self.positions[entries] + 1
-        which, places = _spans(behind, self.ends[entries] - behind)
+        which, places = spans(behind, self.ends[entries] - behind)
         return first[which] * num_rows + self.members[places]
 
 
@@ -264,7 +274,7 @@ def _offsets(lengths: Tensor) -> Tensor:
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
-def _spans(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def spans(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Count through spans: for every element of every span, which span it is in, and its position."""
     offsets = _offsets(lengths)
     total = int(offsets[-1])

@@ -77,8 +77,22 @@ def check_features(features: Tensor) -> Tensor:
     return features
 
 
-def search(features: Tensor, k: int, backend: str = "auto", memory_budget: int = 256 << 20) -> tuple[Tensor, Tensor]:
+def search(
+    features: Tensor,
+    k: int,
+    backend: str = "auto",
+    memory_budget: int = 256 << 20,
+    lowest: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """As :func:`k_nearest_neighbors`, with the similarities.
+
+    Args:
+        features: ``(N, D)`` floating-point rows of unit length.
+        k: neighbours per row.
+        backend: who searches.
+        memory_budget: bytes that blocks of similarities may take.
+        lowest: ``(N,)`` float32 ones on the features' device, to be filled with every row's lowest similarity; not by
+            FAISS on a GPU, which never shows it.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers and float32 inner products, the most similar first.
@@ -92,24 +106,26 @@ def search(features: Tensor, k: int, backend: str = "auto", memory_budget: int =
     if backend == "auto":
         backend = "torch" if features.is_cuda else "faiss"
     if backend == "faiss" and not features.is_cuda:
-        return _put_self_first(*_search_tiles(features.cpu(), k, memory_budget), features.device)
+        return _put_self_first(*_search_tiles(features.cpu(), k, memory_budget, lowest), features.device)
     search_block = _faiss_block if backend == "faiss" else _torch_block
     # Similarities, and what selecting the largest of them needs on top.
     rows = rows_within(memory_budget, 3 * 4 * len(features))
     blocks = map_blocks(
-        len(features), rows, lambda start, stop: search_block(features, start, stop, k), "the neighbour search"
+        len(features), rows, lambda start, stop: search_block(features, start, stop, k, lowest), "the neighbour search"
     )
     neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return _put_self_first(neighbors, similarities, features.device)
 
 
-def _torch_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+def _torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
     similarities = features[start:stop] @ features.T
+    if lowest is not None:
+        lowest[start:stop] = similarities.amin(dim=1)
     values, neighbors = similarities.topk(k, dim=1)
     return neighbors, values
 
 
-def _faiss_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+def _faiss_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
     values, neighbors = faiss.knn_gpu(
         _gpu_resources(), features[start:stop], features, k, metric=faiss.METRIC_INNER_PRODUCT
@@ -117,7 +133,7 @@ def _faiss_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tenso
     return neighbors, values
 
 
-def _search_tiles(features: Tensor, k: int, memory_budget: int) -> tuple[Tensor, Tensor]:
+def _search_tiles(features: Tensor, k: int, memory_budget: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
     """Search on the CPU with half of the products: a tile of similarities serves its rows and its columns.
 
     FAISS's heaps keep the best of every row while tile after tile passes by.
@@ -133,6 +149,8 @@ def _search_tiles(features: Tensor, k: int, memory_budget: int) -> tuple[Tensor,
     def offer(tile: Tensor, start: int, column_start: int) -> None:
         values = faiss.swig_ptr(tile.numpy())
         # FAISS's type stubs leave out the arguments.
+        if lowest is not None:
+            lowest[start : start + len(tile)].clamp_(max=tile.amin(dim=1))
         heaps.addn(tile.shape[1], values, column_start, start, tile.shape[0])  # type: ignore[call-arg]
 
     for start in range(0, num_rows, side):
