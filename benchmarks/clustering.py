@@ -174,7 +174,9 @@ def in_own_process(measure: Any, path: Path, options: argparse.Namespace) -> Any
 
 def measure_all(path: Path, num_images: int, options: argparse.Namespace) -> list[Record]:
     """All measurements of one set of features; the fastest of each one's repetitions."""
-    measures = [measure_ours, measure_sklearn, measure_product]
+    measures: list[Any] = [measure_ours]
+    if not options.ours_only:
+        measures += [measure_sklearn, measure_product]
     if options.official and num_images <= options.official_limit:
         measures.append(measure_official)
     records, our_labels = [], None
@@ -205,6 +207,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--official-limit", type=int, default=20000, help="most images to run the authors' N x N matrices with"
     )
+    parser.add_argument("--ours-only", action="store_true", help="leave out scikit-learn and the plain product")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each measurement; the fastest counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results there")

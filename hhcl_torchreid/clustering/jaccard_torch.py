@@ -17,7 +17,10 @@ from hhcl_torchreid.clustering.blocks import ScratchTable, map_blocks, rows_with
 
 __all__ = ["SparseRows", "encode", "pairs_within", "spans"]
 
-MEMORY_BUDGET = 128 << 20
+MEMORY_BUDGET = 1 << 30
+# How much of the least overlap may hide in the columns that the search for close rows leaves out. More makes the search
+# shorter and the pairs that it lets through more.
+LEFT_OUT = 0.4
 # Sums of rounded weights may fall short of a bound that the exact sums reach.
 ROUNDING = 1e-4
 
@@ -169,51 +172,59 @@ def pairs_within(
     """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance."""
     num_rows = len(encoding.offsets) - 1
     # distance = 1 - s / (2 - s) is within the bound if the overlap s is at least this.
-    least_overlap = 2 * (1 - max_distance) / (2 - max_distance) - ROUNDING
-    index = _prefix_index(encoding, least_overlap)
-
+    least_overlap = 2 * (1 - max_distance) / (2 - max_distance)
+    index = _prefix_index(encoding, LEFT_OUT * least_overlap)
+    least_in_prefix = (1 - LEFT_OUT) * least_overlap - ROUNDING
     first_places = _FirstPlaces(encoding.columns.device)
-    weights = ScratchTable(0, torch.float32, encoding.columns.device)
+    sums, weights = (ScratchTable(0, torch.float32, encoding.columns.device) for _ in range(2))
 
     def compare(start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-        keys = first_places.distinct(index.candidates(start, stop), (stop - start) * num_rows)
+        keys, smaller = index.meetings(start, stop)
+        with sums.lend((stop - start) * num_rows, keys) as table:
+            # The order of these additions may vary: they only choose, with a margin, what is then compared exactly.
+            table.index_add_(0, keys, smaller)
+            keys = keys[table[keys] >= least_in_prefix]
+        keys = first_places.distinct(keys, (stop - start) * num_rows)
         first, second = keys // num_rows + start, keys % num_rows
         overlaps = _overlaps(encoding, first, second, start, stop, weights, memory_budget)
         distances = (1 - overlaps / (2 - overlaps)).clamp_(min=0)
         kept = distances <= torch.tensor(max_distance, dtype=distances.dtype, device=distances.device)
         return first[kept], second[kept], distances[kept]
 
-    most_partners = int(index.partners.max()) if len(index.partners) else 0
-    rows = rows_within(memory_budget, 4 * num_rows + 24 * most_partners)
+    most_meetings = int(index.num_meetings.max())
+    rows = rows_within(memory_budget, 12 * num_rows + 56 * most_meetings)
     first, second, distances = zip(*map_blocks(num_rows, rows, compare, "the Jaccard distances"), strict=True)
     return torch.cat(first), torch.cat(second), torch.cat(distances)
 
 
 class _PrefixIndex(NamedTuple):
-    """An inverted index over the part of every row that any close enough row must share a column with."""
+    """An inverted index over the part of every row in which rows that are close enough overlap."""
 
     offsets: Tensor  # (N + 1,): where each row's prefix starts and ends
+    values: Tensor  # (entries,): weights, row by row
     positions: Tensor  # (entries,): where in ``members`` the entry is
     ends: Tensor  # (entries,): where in ``members`` the entry's column ends
     members: Tensor  # (entries,): row numbers, column by column, ascending in each
-    partners: Tensor  # (N,): how many candidates a row has, counted once per shared column
+    member_values: Tensor  # (entries,): their weights
+    num_meetings: Tensor  # (N,): how many entries of later rows share a column with a row
 
-    def candidates(self, start: int, stop: int) -> Tensor:
-        """All pairs i < j with ``start <= i < stop`` that share a column, as (i - start) * N + j, once per column."""
+    def meetings(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Pairs i < j, i from ``start`` to ``stop``, for every shared column: (i - start) * N + j, the smaller weight."""
         num_rows = len(self.offsets) - 1
         rows = torch.arange(start, stop, device=self.offsets.device)
         first, entries = spans(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
         behind = self.positions[entries] + 1
         which, places = spans(behind, self.ends[entries] - behind)
-        return first[which] * num_rows + self.members[places]
+        smaller = torch.minimum(self.values[entries][which], self.member_values[places])
+        return first[which] * num_rows + self.members[places], smaller
 
 
-def _prefix_index(encoding: SparseRows, least_overlap: float) -> _PrefixIndex:
-    """Index only what is needed to find every pair with an overlap of at least ``least_overlap``.
+def _prefix_index(encoding: SparseRows, left_out: float) -> _PrefixIndex:
+    """Index what two rows can overlap in but for less than ``left_out``.
 
-    All rows order their columns alike, rare ones first, and keep a prefix that leaves less than ``least_overlap`` of
-    their weight behind. Two rows that overlap enough cannot overlap in what was left behind alone, and so meet in a
-    column of both prefixes: prefix filtering, from the joins of weighted sets.
+    All rows order their columns alike, rare ones first, and leave out the end of the row, with less than ``left_out``
+    of its weight. A shared column that is not in both prefixes comes after the shorter of the two, in that row's end:
+    prefix filtering, from the joins of weighted sets. What is left out are the columns that most rows share.
 
     References:
         Chaudhuri, Ganti, Kaushik: A Primitive Operator for Similarity Joins in Data Cleaning, ICDE 2006.
@@ -229,16 +240,17 @@ def _prefix_index(encoding: SparseRows, least_overlap: float) -> _PrefixIndex:
         [torch.zeros(1, dtype=torch.float64, device=device), encoding.values[order].double().cumsum(0)]
     )
     weight_from = weight_up_to[encoding.offsets[1:]][rows] - weight_up_to[:-1]
-    in_prefix = weight_from >= least_overlap
-    keys, rows = keys[in_prefix], rows[in_prefix]
+    in_prefix = weight_from >= left_out
+    keys, rows, values = keys[in_prefix], rows[in_prefix], encoding.values[order][in_prefix]
     columns = keys - rows * num_rows
 
     by_column = columns.argsort(stable=True)
     positions = torch.empty_like(by_column)
     positions[by_column] = torch.arange(len(by_column), device=device)
     ends = torch.bincount(columns, minlength=num_rows).cumsum(0)[columns]
-    partners = torch.zeros(num_rows, dtype=torch.int64, device=device).index_add_(0, rows, ends - positions - 1)
-    return _PrefixIndex(_offsets(torch.bincount(rows, minlength=num_rows)), positions, ends, rows[by_column], partners)
+    num_meetings = torch.zeros(num_rows, dtype=torch.int64, device=device).index_add_(0, rows, ends - positions - 1)
+    offsets = _offsets(torch.bincount(rows, minlength=num_rows))
+    return _PrefixIndex(offsets, values, positions, ends, rows[by_column], values[by_column], num_meetings)
 
 
 def _overlaps(
