@@ -209,7 +209,7 @@ class _PrefixIndex(NamedTuple):
     num_meetings: Tensor  # (N,): how many entries of later rows share a column with a row
 
     def meetings(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Pairs i < j, i from ``start`` to ``stop``, for every shared column: (i - start) * N + j, the smaller weight."""
+        """Pairs i < j, with i in a block, for every shared column: (i - start) * N + j, and the smaller weight."""
         num_rows = len(self.offsets) - 1
         rows = torch.arange(start, stop, device=self.offsets.device)
         first, entries = spans(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
