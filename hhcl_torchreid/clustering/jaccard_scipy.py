@@ -6,6 +6,7 @@ all cores.
 """
 
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 import torch
@@ -19,10 +20,13 @@ __all__ = ["encode", "pairs_within"]
 
 MEMORY_BUDGET = 128 << 20
 BLOCKS_AT_LEAST = 32
+GROUPS = 16
 # Stored similarities must not be zero, which SciPy would drop: this lifts [-1, 1] to [1, 3].
 LIFT = 2
 # Sums of rounded weights may fall short of a bound that the exact sums reach.
 ROUNDING = 1e-4
+
+_Pairs = tuple[Tensor, Tensor, Tensor]
 
 
 def encode(
@@ -64,9 +68,7 @@ def encode(
     return encoding
 
 
-def pairs_within(
-    encoding: sparse.csr_matrix, max_distance: float, memory_budget: int = MEMORY_BUDGET
-) -> tuple[Tensor, Tensor, Tensor]:
+def pairs_within(encoding: sparse.csr_matrix, max_distance: float, memory_budget: int = MEMORY_BUDGET) -> _Pairs:
     """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance.
 
     The smaller of two weights is never larger than their geometric mean, and so the product of the matrix of square
@@ -80,10 +82,11 @@ def pairs_within(
     roots_transposed = roots.T.tocsr()
     ones = np.ones(num_rows, dtype=np.float32)
 
-    def compare(start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-        bounds = (roots[start:stop] @ roots_transposed[:, start:]).tocoo()
-        kept = (bounds.data >= least_overlap) & (bounds.col > bounds.row)
-        first, second = bounds.row[kept] + start, bounds.col[kept] + start
+    def compare(start: int, stop: int, later: sparse.csr_matrix, offset: int) -> _Pairs:
+        bounds = (roots[start:stop] @ later).tocoo()
+        first, second = bounds.row + start, bounds.col + offset
+        kept = (bounds.data >= least_overlap) & (second > first)
+        first, second = first[kept], second[kept]
         overlaps = encoding[first].minimum(encoding[second]) @ ones
         distances = np.maximum(1 - overlaps / (2 - overlaps), 0)
         near = distances <= np.float32(max_distance)
@@ -93,9 +96,22 @@ def pairs_within(
     column_sizes = np.bincount(encoding.indices, minlength=num_rows)
     products = np.add.reduceat(column_sizes[encoding.indices], encoding.indptr[:-1])
     bytes_per_row = 16 * int(np.minimum(products, num_rows).mean())
-    rows = min(rows_within(memory_budget // threads, bytes_per_row), -(-num_rows // BLOCKS_AT_LEAST))
-    blocks = map_blocks(num_rows, rows, compare, "the Jaccard distances", threads)
-    first, second, distances = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    rows = rows_within(memory_budget // threads, bytes_per_row)
+
+    def compare_group(start: int, stop: int) -> list[_Pairs]:
+        # Pairs are wanted once, and leaving out earlier rows halves the work: but cutting them off costs as much as
+        # the whole matrix, and so is done for a few groups only, however many blocks there are.
+        later = roots_transposed[:, start:]
+        return map_blocks(
+            stop - start,
+            min(rows, -(-(stop - start) // (2 * threads))),
+            lambda begin, end: compare(start + begin, start + end, later, start),
+            "the Jaccard distances",
+            threads,
+        )
+
+    groups = map_blocks(num_rows, -(-num_rows // GROUPS), compare_group, "the Jaccard distances")
+    first, second, distances = (torch.cat(parts) for parts in zip(*chain.from_iterable(groups), strict=True))
     return first, second, distances
 
 

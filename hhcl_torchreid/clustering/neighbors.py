@@ -189,10 +189,9 @@ def _put_self_first(neighbors: Tensor, similarities: Tensor, device: torch.devic
     neighbors, similarities = neighbors.to(device), similarities.to(device)
     own = torch.arange(len(neighbors), device=neighbors.device).unsqueeze(1)
     is_own = neighbors == own
-    # Where duplicates pushed the row out, the last neighbour makes room.
-    is_own[:, -1] |= ~is_own.any(dim=1)
     order = (~is_own).to(torch.uint8).argsort(dim=1, stable=True)
     neighbors, similarities = neighbors.gather(1, order), similarities.gather(1, order)
+    # Where duplicates pushed the row out, one of them makes room.
     neighbors[:, :1] = own
     similarities[:, 0] = 1
     return neighbors, similarities
