@@ -51,8 +51,8 @@ def test_golden(case, backend, device, on_cpu):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("max_distance", [0.0, 0.3, 0.6, 0.95])
-@pytest.mark.parametrize(("k1", "k2"), [(30, 6), (21, 1), (2, 2), (1, 1), (10, 10)])
+@pytest.mark.parametrize("max_distance", [0.0, 0.6, 0.95])
+@pytest.mark.parametrize(("k1", "k2"), [(30, 6), (21, 1), (1, 1), (10, 10)])
 def test_equals_the_definition(k1, k2, max_distance, device, on_cpu):
     features = unit_rows(120, 12, seed=k1, num_groups=8)
     expected = jaccard_by_definition(features, k_nearest_neighbors(features, k1), k1, k2)
@@ -83,7 +83,7 @@ def test_small_blocks_give_the_same_to_the_bit(implementation, threads, monkeypa
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_no_pair_within_the_bound_is_lost(implementation):
-    features = unit_rows(300, 12, num_groups=10, spread=0.9)
+    features = unit_rows(200, 12, num_groups=10, spread=0.9)
     neighbors = k_nearest_neighbors(features, 30)
     expected = jaccard_by_definition(features, neighbors, 30, 6)
     encoding = implementation.encode(features, *search(features, 30), 16, 6, lambda values, rows: (2 * values).exp())
