@@ -35,6 +35,15 @@ def test_small_blocks_find_the_same(backend):
     assert torch.equal(whole, in_blocks)
 
 
+@pytest.mark.parametrize("memory_budget", [20_000, 1 << 20])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lowest_similarities_are_found_on_the_way(backend, memory_budget):
+    features = unit_rows(130, 16)
+    lowest = torch.ones(130)
+    neighbors.search(features, 9, backend, memory_budget, lowest)
+    torch.testing.assert_close(lowest, (features @ features.T).amin(dim=1))
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_row_is_its_own_first_neighbour_among_duplicates(backend, device):
@@ -92,11 +101,11 @@ class ShortMemory:
     def __init__(self, work, limit):
         self.work, self.limit, self.sizes = work, limit, []
 
-    def __call__(self, features, start, stop, k):
+    def __call__(self, features, start, stop, k, lowest):
         self.sizes.append(stop - start)
         if stop - start > self.limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return self.work(features, start, stop, k)
+        return self.work(features, start, stop, k, lowest)
 
 
 def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):
@@ -106,6 +115,21 @@ def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):
     monkeypatch.setattr(neighbors, "_torch_block", short)
     assert torch.equal(k_nearest_neighbors(features, 5, backend="torch"), expected)
     assert short.sizes == [100, 25, 25, 25, 25]
+
+
+def test_tiles_shrink_where_memory_is_short(monkeypatch):
+    features, empty, sizes = unit_rows(100, 8), torch.empty, []
+    expected = k_nearest_neighbors(features, 5, backend="faiss")
+
+    def short_empty(*shape):
+        sizes.append(shape)
+        if shape[1] > 30 * 30:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80000 bytes.")
+        return empty(*shape)
+
+    monkeypatch.setattr(torch, "empty", short_empty)
+    assert torch.equal(k_nearest_neighbors(features, 5, backend="faiss"), expected)
+    assert sizes == [(2, 100 * 100), (2, 50 * 50), (2, 25 * 25)]
 
 
 def test_hopeless_memory_is_one_clear_sentence(monkeypatch):

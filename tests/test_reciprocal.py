@@ -3,8 +3,24 @@ import pytest
 import torch
 from clustering_cases import DEVICES, GOLDEN, dense_graph, jaccard_by_definition, sparse_graph, unit_rows
 
-from hhcl_torchreid.clustering import dbscan, jaccard_graph, k_nearest_neighbors
+from hhcl_torchreid.clustering import (
+    dbscan,
+    jaccard_graph,
+    jaccard_scipy,
+    jaccard_torch,
+    k_nearest_neighbors,
+    reciprocal,
+)
+from hhcl_torchreid.clustering.neighbors import search
 from hhcl_torchreid.errors import InputError
+
+IMPLEMENTATIONS = [jaccard_scipy, jaccard_torch]
+
+
+@pytest.fixture(params=IMPLEMENTATIONS, ids=["scipy", "torch"])
+def on_cpu(request, monkeypatch):
+    """Runs a test with either implementation on the CPU; the GPU has but one."""
+    monkeypatch.setattr(reciprocal, "jaccard_scipy", request.param)
 
 
 def assert_graph_holds(graph, distances, max_distance, tolerance=1e-4):
@@ -21,7 +37,7 @@ def assert_graph_holds(graph, distances, max_distance, tolerance=1e-4):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("backend", ["faiss", "torch"])
 @pytest.mark.parametrize("case", "abc")
-def test_golden(case, backend, device):
+def test_golden(case, backend, device, on_cpu):
     features = torch.from_numpy(GOLDEN[f"{case}_features"]).to(device)
     k1, k2 = int(GOLDEN[f"{case}_k1"]), int(GOLDEN[f"{case}_k2"])
     graph = jaccard_graph(features, k1, k2, max_distance=0.7, backend=backend)
@@ -35,20 +51,49 @@ def test_golden(case, backend, device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("max_distance", [0.0, 0.3, 0.6, 0.95])
-@pytest.mark.parametrize(("k1", "k2"), [(30, 6), (21, 1), (2, 2), (1, 1), (10, 10)])
-def test_equals_the_definition(k1, k2, max_distance, device):
+@pytest.mark.parametrize("max_distance", [0.0, 0.6, 0.95])
+@pytest.mark.parametrize(("k1", "k2"), [(30, 6), (21, 1), (1, 1), (10, 10)])
+def test_equals_the_definition(k1, k2, max_distance, device, on_cpu):
     features = unit_rows(120, 12, seed=k1, num_groups=8)
     expected = jaccard_by_definition(features, k_nearest_neighbors(features, k1), k1, k2)
     graph = jaccard_graph(features.to(device), k1, k2, max_distance)
     assert_graph_holds(graph, expected, max_distance)
 
 
-def test_small_blocks_give_the_same_to_the_bit():
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_small_blocks_give_the_same_to_the_bit(implementation, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     features = unit_rows(200, 12, num_groups=10)
-    whole, in_blocks = jaccard_graph(features), jaccard_graph(features, memory_budget=60_000)
-    assert torch.equal(whole.col_indices(), in_blocks.col_indices())
-    assert torch.equal(whole.values(), in_blocks.values())
+    neighbors, similarities = search(features, 30)
+
+    def pairs(memory_budget):
+        encoding = implementation.encode(
+            features, neighbors, similarities, 16, 6, lambda values, rows: values.exp(), memory_budget
+        )
+        first, second, distances = implementation.pairs_within(encoding, 0.6, memory_budget)
+        order = (first * 200 + second).argsort()
+        return first[order], second[order], distances[order]
+
+    whole = pairs(memory_budget=1 << 30)
+    assert len(whole[0]) > 200
+    for one, other in zip(whole, pairs(memory_budget=1_000_000), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_no_pair_within_the_bound_is_lost(implementation):
+    features = unit_rows(200, 12, num_groups=10, spread=0.9)
+    neighbors = k_nearest_neighbors(features, 30)
+    expected = jaccard_by_definition(features, neighbors, 30, 6)
+    encoding = implementation.encode(features, *search(features, 30), 16, 6, lambda values, rows: (2 * values).exp())
+    for max_distance in (0.2, 0.5, 0.9, 0.999):
+        first, second, _ = implementation.pairs_within(encoding, max_distance)
+        found = set(zip(first.tolist(), second.tolist(), strict=True))
+        clearly_within = np.triu(expected < max_distance - 1e-5, 1)
+        barely_within = np.triu(expected < max_distance + 1e-5, 1)
+        assert set(map(tuple, np.argwhere(clearly_within).tolist())) <= found
+        assert found <= set(map(tuple, np.argwhere(barely_within).tolist()))
 
 
 def test_rows_of_the_graph_are_a_valid_csr_matrix():
@@ -59,7 +104,7 @@ def test_rows_of_the_graph_are_a_valid_csr_matrix():
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 5, 29, 30, 31])
-def test_fewer_images_than_neighbours(num_rows):
+def test_fewer_images_than_neighbours(num_rows, on_cpu):
     features = unit_rows(num_rows, 8)
     # With N neighbours to find, k1 = N asks for the same.
     k1 = min(30, num_rows)
@@ -67,7 +112,7 @@ def test_fewer_images_than_neighbours(num_rows):
     assert_graph_holds(jaccard_graph(features, k1=30, k2=6), expected, 0.6)
 
 
-def test_duplicates_are_at_distance_zero():
+def test_duplicates_are_at_distance_zero(on_cpu):
     graph = jaccard_graph(unit_rows(1, 8).expand(20, 8))
     np.testing.assert_allclose(dense_graph(graph), np.zeros((20, 20)), atol=1e-6)
 

@@ -1,6 +1,7 @@
 """Work in blocks of rows that fit into memory, and in smaller ones where they do not."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -26,26 +27,36 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
-def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str) -> list[Result]:
+def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str, threads: int = 1) -> list[Result]:
     """Call ``work(start, stop)`` over consecutive blocks of ``range(total)``.
 
-    A block that runs out of memory is tried again at a quarter of its size, and so are the blocks after it.
+    A block that runs out of memory is tried again at a quarter of its size.
 
     Args:
         total: number of rows.
         rows: rows in a block to begin with.
         work: called with the block's bounds; it must have no effect when it fails.
         task: what is being done, for the error message.
+        threads: how many blocks are worked on at the same time.
 
     Returns:
-        What ``work`` returned, block by block.
+        What ``work`` returned, in the order of the blocks.
 
     Raises:
         InputError: not even a block of a single row fits into memory.
     """
-    results, start = [], 0
-    while start < total:
-        stop = min(start + rows, total)
+    if threads == 1 or rows >= total:
+        return _map_in_turn(0, total, rows, work, task)
+    starts = range(0, total, rows)
+    with ThreadPoolExecutor(threads) as pool:
+        blocks = pool.map(lambda start: _map_in_turn(start, min(start + rows, total), rows, work, task), starts)
+        return [result for block in blocks for result in block]
+
+
+def _map_in_turn(start: int, end: int, rows: int, work: Callable[[int, int], Result], task: str) -> list[Result]:
+    results = []
+    while start < end:
+        stop = min(start + rows, end)
         try:
             results.append(work(start, stop))
         except (RuntimeError, MemoryError) as error:

@@ -1,17 +1,20 @@
 """Exact nearest neighbours of unit vectors, in blocks that respect a memory budget."""
 
+import math
 from importlib import import_module
 
 import faiss
+import numpy as np
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import map_blocks, rows_within
+from hhcl_torchreid.clustering.blocks import is_out_of_memory, map_blocks, rows_within
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "search"]
 
 BACKENDS = ("auto", "faiss", "torch")
+LARGEST_TILE = 4096  # matrix products gain nothing from larger ones
 NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
 
 
@@ -74,8 +77,22 @@ def check_features(features: Tensor) -> Tensor:
     return features
 
 
-def search(features: Tensor, k: int, backend: str = "auto", memory_budget: int = 256 << 20) -> tuple[Tensor, Tensor]:
+def search(
+    features: Tensor,
+    k: int,
+    backend: str = "auto",
+    memory_budget: int = 256 << 20,
+    lowest: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """As :func:`k_nearest_neighbors`, with the similarities.
+
+    Args:
+        features: ``(N, D)`` floating-point rows of unit length.
+        k: neighbours per row.
+        backend: who searches.
+        memory_budget: bytes that blocks of similarities may take.
+        lowest: ``(N,)`` float32 ones on the features' device, to be filled with every row's lowest similarity; not by
+            FAISS on a GPU, which never shows it.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers and float32 inner products, the most similar first.
@@ -88,31 +105,77 @@ def search(features: Tensor, k: int, backend: str = "auto", memory_budget: int =
     k = min(k, len(features))
     if backend == "auto":
         backend = "torch" if features.is_cuda else "faiss"
+    if backend == "faiss" and not features.is_cuda:
+        return _put_self_first(*_search_tiles(features.cpu(), k, memory_budget, lowest), features.device)
     search_block = _faiss_block if backend == "faiss" else _torch_block
     # Similarities, and what selecting the largest of them needs on top.
     rows = rows_within(memory_budget, 3 * 4 * len(features))
     blocks = map_blocks(
-        len(features), rows, lambda start, stop: search_block(features, start, stop, k), "the neighbour search"
+        len(features), rows, lambda start, stop: search_block(features, start, stop, k, lowest), "the neighbour search"
     )
     neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    return _put_self_first(neighbors, similarities)
+    return _put_self_first(neighbors, similarities, features.device)
 
 
-def _torch_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
+def _torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
     similarities = features[start:stop] @ features.T
+    if lowest is not None:
+        lowest[start:stop] = similarities.amin(dim=1)
     values, neighbors = similarities.topk(k, dim=1)
     return neighbors, values
 
 
-def _faiss_block(features: Tensor, start: int, stop: int, k: int) -> tuple[Tensor, Tensor]:
-    metric = faiss.METRIC_INNER_PRODUCT
-    if features.is_cuda:
-        import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
-        values, neighbors = faiss.knn_gpu(_gpu_resources(), features[start:stop], features, k, metric=metric)
-        return neighbors, values
-    rows = features.numpy()
-    similarities, indices = faiss.knn(rows[start:stop], rows, k, metric=metric)
-    return torch.from_numpy(indices), torch.from_numpy(similarities)
+def _faiss_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
+    import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
+    values, neighbors = faiss.knn_gpu(
+        _gpu_resources(), features[start:stop], features, k, metric=faiss.METRIC_INNER_PRODUCT
+    )
+    return neighbors, values
+
+
+def _search_tiles(features: Tensor, k: int, memory_budget: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Search on the CPU with half of the products: a tile of similarities serves its rows and its columns.
+
+    FAISS's heaps keep the best of every row while tile after tile passes by.
+    """
+    num_rows, rows = len(features), features.numpy()
+    similarities, neighbors = np.empty((num_rows, k), np.float32), np.empty((num_rows, k), np.int64)
+    heaps = faiss.float_minheap_array_t()
+    heaps.nh, heaps.k = num_rows, k
+    heaps.val, heaps.ids = faiss.swig_ptr(similarities), faiss.swig_ptr(neighbors)
+    heaps.heapify()
+    side, buffers = _tile_buffers(min(num_rows, LARGEST_TILE, math.isqrt(memory_budget // 8)))
+
+    def offer(tile: Tensor, start: int, column_start: int) -> None:
+        values = faiss.swig_ptr(tile.numpy())
+        # FAISS's type stubs leave out the arguments.
+        if lowest is not None:
+            lowest[start : start + len(tile)].clamp_(max=tile.amin(dim=1))
+        heaps.addn(tile.shape[1], values, column_start, start, tile.shape[0])  # type: ignore[call-arg]
+
+    for start in range(0, num_rows, side):
+        for column_start in range(start, num_rows, side):
+            block, columns = rows[start : start + side], rows[column_start : column_start + side]
+            tile = buffers[0, : len(block) * len(columns)].view(len(block), len(columns))
+            np.matmul(block, columns.T, out=tile.numpy())
+            offer(tile, start, column_start)
+            if column_start > start:
+                transposed = buffers[1, : tile.numel()].view(len(columns), len(block))
+                offer(transposed.copy_(tile.T), column_start, start)
+    heaps.reorder()
+    return torch.from_numpy(neighbors), torch.from_numpy(similarities)
+
+
+def _tile_buffers(side: int) -> tuple[int, Tensor]:
+    """Room for a square tile and its transpose, smaller ones where memory is short, and their side."""
+    while side > 1:
+        try:
+            return side, torch.empty(2, side * side)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            side //= 2
+    return 1, torch.empty(2, 1)
 
 
 def _gpu_resources() -> "faiss.StandardGpuResources":
@@ -121,14 +184,14 @@ def _gpu_resources() -> "faiss.StandardGpuResources":
     return faiss.StandardGpuResources()
 
 
-def _put_self_first(neighbors: Tensor, similarities: Tensor) -> tuple[Tensor, Tensor]:
-    """Move every row to the front of its own neighbours; duplicates may have pushed it back or out."""
+def _put_self_first(neighbors: Tensor, similarities: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Move every row to the front of its own neighbours, from where duplicates may have pushed it back or out."""
+    neighbors, similarities = neighbors.to(device), similarities.to(device)
     own = torch.arange(len(neighbors), device=neighbors.device).unsqueeze(1)
     is_own = neighbors == own
-    # Where duplicates pushed the row out, the last neighbour makes room.
-    is_own[:, -1] |= ~is_own.any(dim=1)
     order = (~is_own).to(torch.uint8).argsort(dim=1, stable=True)
     neighbors, similarities = neighbors.gather(1, order), similarities.gather(1, order)
+    # Where duplicates pushed the row out, one of them makes room.
     neighbors[:, :1] = own
     similarities[:, 0] = 1
     return neighbors, similarities

@@ -1,57 +1,30 @@
-"""k-reciprocal encoding and Jaccard distances as sparse matrices.
+"""Jaccard distances of k-reciprocal neighbourhoods as a sparse graph.
 
-Every image is described by a sparse row of weights over its reciprocal neighbours. Rows are built, averaged and
-compared in blocks, with a dense table of a block's rows as a hash map, so that time and memory grow with the number of
-entries and never with N x N. No sum depends on the order in which threads finish: results are reproducible.
+Every image is described by a sparse row of weights over its reciprocal neighbours, and two images are as far apart as
+their rows fail to overlap. Rows that share no column are at distance 1, so that a graph of the pairs within a smaller
+distance loses nothing that DBSCAN would see, and memory grows with N.
+
+There are two implementations of the same encoding: whole-matrix operations on the device for a GPU, where nothing goes
+to the host, and compiled sparse products for the CPU, several times faster there than the former.
 
 References:
     Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
 """
 
 import warnings
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import ScratchTable, map_blocks, rows_within
-from hhcl_torchreid.clustering.neighbors import search
+from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
+from hhcl_torchreid.clustering.neighbors import check_features, search
 from hhcl_torchreid.errors import InputError
 
-__all__ = ["SparseRows", "encode", "graph_from_neighbors", "jaccard_graph"]
-
-MEMORY_BUDGET = 128 << 20
-# Sums of rounded weights may fall short of a bound that the exact sums reach.
-ROUNDING = 1e-4
-
-
-class SparseRows(NamedTuple):
-    """A sparse matrix, row by row, whose columns are in no particular order within a row."""
-
-    offsets: Tensor  # (rows + 1,) int64: where each row starts and ends
-    columns: Tensor  # (entries,) int64
-    values: Tensor  # (entries,) float32
-
-    def select(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Lay the entries of ``rows`` end to end.
-
-        Args:
-            rows: ``(R,)`` int64 row numbers, repeated or not.
-
-        Returns:
-            For every entry, in order: which element of ``rows`` it comes from, and its position in this matrix.
-        """
-        starts = self.offsets[rows]
-        return _spans(starts, self.offsets[rows + 1] - starts)
+__all__ = ["graph_from_neighbors", "jaccard_graph"]
 
 
 def jaccard_graph(
-    features: Tensor,
-    k1: int = 30,
-    k2: int = 6,
-    max_distance: float = 0.6,
-    backend: str = "auto",
-    memory_budget: int = MEMORY_BUDGET,
+    features: Tensor, k1: int = 30, k2: int = 6, max_distance: float = 0.6, backend: str = "auto"
 ) -> Tensor:
     """The Jaccard distances of k-reciprocal neighbourhoods, of every pair within ``max_distance``.
 
@@ -61,7 +34,6 @@ def jaccard_graph(
         k2: nearest neighbours, the row itself included, over which encodings are averaged; 1 leaves them as they are.
         max_distance: the largest distance to keep, below 1; DBSCAN needs no more than its eps.
         backend: of the neighbour search, see :func:`~hhcl_torchreid.clustering.k_nearest_neighbors`.
-        memory_budget: bytes that the intermediate results of a block may take.
 
     Returns:
         ``(N, N)`` sparse CSR float32 distances in [0, max_distance] on the features' device, symmetric, the zero
@@ -71,7 +43,7 @@ def jaccard_graph(
         InputError: features that are not finite unit rows, a k below 1, max_distance outside [0, 1), or out of memory.
 
     References:
-        Zhong et al., CVPR 2017, sections 3.2 to 3.4; with the paper's 1 - |A n B| / |A u B| over rows that sum to one.
+        Zhong et al., CVPR 2017, sections 3.2 to 3.4, with unit features and the softmax of their distances as weights.
 
     Example:
         >>> rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), dim=1)
@@ -79,246 +51,32 @@ def jaccard_graph(
         torch.Size([3, 3])
     """
     neighbors, similarities = search(features, k1, backend)
-    return graph_from_neighbors(features, neighbors, similarities, k2, max_distance, memory_budget)
+    return graph_from_neighbors(features, neighbors, similarities, k2, max_distance)
 
 
+@torch.no_grad()
 def graph_from_neighbors(
-    features: Tensor,
-    neighbors: Tensor,
-    similarities: Tensor,
-    k2: int = 6,
-    max_distance: float = 0.6,
-    memory_budget: int = MEMORY_BUDGET,
+    features: Tensor, neighbors: Tensor, similarities: Tensor, k2: int = 6, max_distance: float = 0.6
 ) -> Tensor:
     """As :func:`jaccard_graph`, from the ``(N, k1)`` neighbours and similarities that a search has found."""
     if not 0 <= max_distance < 1:
         raise InputError(
             f"max_distance = {max_distance} must be in [0, 1): all pairs without a common neighbour are at distance 1."
         )
-    encoding = encode(features, neighbors, similarities, k2, memory_budget)
-    first, second, distances = _pairs_within(encoding, max_distance, memory_budget)
+    if k2 < 1:
+        raise InputError(f"k2 = {k2} leaves nothing to average: use 1 to keep every encoding as it is.")
+    jaccard = jaccard_scipy if features.device.type == "cpu" else jaccard_torch
+    k1 = neighbors.shape[1]
+    # Halves round to the even number, as numpy's around does in the original.
+    half = min(round(k1 / 2) + 1, k1)
+    encoding = jaccard.encode(check_features(features), neighbors, similarities, half, k2, _softmax_weights)
+    first, second, distances = jaccard.pairs_within(encoding, max_distance)
     return _symmetric_csr(first, second, distances, len(neighbors))
 
 
-def encode(
-    features: Tensor, neighbors: Tensor, similarities: Tensor, k2: int = 6, memory_budget: int = MEMORY_BUDGET
-) -> SparseRows:
-    """The k-reciprocal encoding: for every row its weights over its expanded reciprocal neighbours.
-
-    Args:
-        features: ``(N, D)`` unit rows.
-        neighbors: ``(N, k1)`` int64 nearest neighbours of every row, itself included.
-        similarities: ``(N, k1)`` their inner products with the row.
-        k2: how many nearest neighbours' encodings are averaged into the row's own.
-        memory_budget: bytes that the intermediate results of a block may take.
-
-    Returns:
-        N sparse rows of weights that sum to one.
-    """
-    if k2 < 1:
-        raise InputError(f"k2 = {k2} leaves nothing to average: use 1 to keep every encoding as it is.")
-    num_rows, k1 = neighbors.shape
-    # Halves round to the even number, as numpy's around does in the original.
-    half = min(round(k1 / 2) + 1, k1)
-    is_reciprocal, is_reciprocal_half = _reciprocal(neighbors, half, memory_budget)
-
-    is_neighbor = ScratchTable(0, torch.bool, neighbors.device)
-    first_places = _FirstPlaces(neighbors.device)
-
-    def expand(start: int, stop: int) -> SparseRows:
-        rows, ranks = is_reciprocal[start:stop].nonzero(as_tuple=True)
-        candidates = neighbors[start:stop][rows, ranks]
-        keys = rows * num_rows + candidates
-        # The neighbours of a candidate join if more than two thirds of them are the row's own reciprocal neighbours.
-        may_join = is_reciprocal_half[candidates]
-        joining = neighbors[candidates, :half] + (rows * num_rows).unsqueeze(1)
-        with is_neighbor.lend((stop - start) * num_rows, keys) as table:
-            table[keys] = True
-            is_known = table[joining]
-        joins = 3 * (is_known & may_join).sum(dim=1) > 2 * may_join.sum(dim=1)
-        added = first_places.distinct(joining[joins.unsqueeze(1) & may_join & ~is_known], (stop - start) * num_rows)
-
-        added_similarities = _similarities(features, added // num_rows + start, added % num_rows)
-        keys, order = torch.cat([keys, added]).sort()
-        values = torch.cat([similarities[start:stop][rows, ranks], added_similarities])[order]
-        return _softmax(keys, values, stop - start, num_rows)
-
-    rows = rows_within(memory_budget, 5 * num_rows + 32 * k1 * half)
-    encoding = _stack(map_blocks(num_rows, rows, expand, "the k-reciprocal encoding"))
-    return encoding if k2 == 1 else _average(encoding, neighbors[:, :k2], memory_budget)
-
-
-def _reciprocal(neighbors: Tensor, half: int, memory_budget: int) -> tuple[Tensor, Tensor]:
-    """Which neighbours have the row among their own: ``(N, k1)`` over all k1, ``(N, half)`` over the first half."""
-    num_rows, k1 = neighbors.shape
-
-    def look_back(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        own = torch.arange(start, stop, device=neighbors.device).view(-1, 1, 1)
-        is_own = neighbors[neighbors[start:stop]] == own
-        return is_own.any(dim=2), is_own[:, :half, :half].any(dim=2)
-
-    rows = rows_within(memory_budget, 10 * k1 * k1)
-    full, halves = zip(*map_blocks(num_rows, rows, look_back, "the reciprocal neighbours"), strict=True)
-    return torch.cat(full), torch.cat(halves)
-
-
-def _softmax(keys: Tensor, similarities: Tensor, num_rows: int, num_columns: int) -> SparseRows:
-    """Weights that sum to one in every row, from squared distances between unit rows.
-
-    Args:
-        keys: ``(entries,)`` ascending row * num_columns + column.
-        similarities: ``(entries,)`` inner products.
-        num_rows: rows that the keys run over.
-        num_columns: columns of a row.
-    """
-    offsets = _offsets(torch.bincount(keys // num_columns, minlength=num_rows))
-    weights = torch.exp(2 * similarities - 2)
-    sums = torch.segment_reduce(weights, "sum", offsets=offsets)
-    return SparseRows(offsets, keys % num_columns, weights / sums.repeat_interleave(offsets.diff()))
-
-
-def _similarities(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Inner products of pairs of features, as many at a time as make a small block."""
-    if len(rows) == 0:
-        return features.new_empty(0, dtype=torch.float32)
-    pairs = rows_within(32 << 20, 12 * features.shape[1])
-
-    def multiply(start: int, stop: int) -> Tensor:
-        return torch.linalg.vecdot(features[rows[start:stop]].float(), features[columns[start:stop]].float())
-
-    return torch.cat(map_blocks(len(rows), pairs, multiply, "the similarities of expanded neighbours"))
-
-
-def _average(encoding: SparseRows, neighbors: Tensor, memory_budget: int) -> SparseRows:
-    """The mean encoding of every row's ``(N, k2)`` nearest neighbours: local query expansion."""
-    num_rows, k2 = neighbors.shape
-
-    sums = ScratchTable(0, torch.float32, neighbors.device)
-
-    def average(start: int, stop: int) -> SparseRows:
-        sources, entries = encoding.select(neighbors[start:stop].flatten())
-        keys = (sources // k2) * num_rows + encoding.columns[entries]
-        slots, values = sources % k2, encoding.values[entries]
-        is_first = torch.empty_like(keys, dtype=torch.bool)
-        with sums.lend((stop - start) * num_rows, keys) as table:
-            # One neighbour at a time: no two of its entries meet in a cell, and sums have one order on any device.
-            for slot in range(k2):
-                of_slot = (slots == slot).nonzero().squeeze(1)
-                cells = keys[of_slot]
-                before = table[cells]
-                is_first[of_slot] = before == 0
-                table[cells] = before + values[of_slot]
-            kept = keys[is_first]
-            means = table[kept] / k2
-        return SparseRows(_offsets(torch.bincount(kept // num_rows, minlength=stop - start)), kept % num_rows, means)
-
-    longest_row = int(encoding.offsets.diff().max())
-    rows = rows_within(memory_budget, 4 * num_rows + 40 * k2 * longest_row)
-    return _stack(map_blocks(num_rows, rows, average, "the local query expansion"))
-
-
-def _pairs_within(encoding: SparseRows, max_distance: float, memory_budget: int) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance."""
-    num_rows = len(encoding.offsets) - 1
-    # distance = 1 - s / (2 - s) is within the bound if the overlap s is at least this.
-    least_overlap = 2 * (1 - max_distance) / (2 - max_distance) - ROUNDING
-    index = _prefix_index(encoding, least_overlap)
-
-    first_places = _FirstPlaces(encoding.columns.device)
-    weights = ScratchTable(0, torch.float32, encoding.columns.device)
-
-    def compare(start: int, stop: int) -> tuple[Tensor, Tensor, Tensor]:
-        keys = first_places.distinct(index.candidates(start, stop), (stop - start) * num_rows)
-        first, second = keys // num_rows + start, keys % num_rows
-        overlaps = _overlaps(encoding, first, second, start, stop, weights, memory_budget)
-        distances = (1 - overlaps / (2 - overlaps)).clamp_(min=0)
-        kept = distances <= torch.tensor(max_distance, dtype=distances.dtype, device=distances.device)
-        return first[kept], second[kept], distances[kept]
-
-    most_partners = int(index.partners.max()) if len(index.partners) else 0
-    rows = rows_within(memory_budget, 4 * num_rows + 24 * most_partners)
-    first, second, distances = zip(*map_blocks(num_rows, rows, compare, "the Jaccard distances"), strict=True)
-    return torch.cat(first), torch.cat(second), torch.cat(distances)
-
-
-class _PrefixIndex(NamedTuple):
-    """An inverted index over the part of every row that any close enough row must share a column with."""
-
-    offsets: Tensor  # (N + 1,): where each row's prefix starts and ends
-    positions: Tensor  # (entries,): where in ``members`` the entry is
-    ends: Tensor  # (entries,): where in ``members`` the entry's column ends
-    members: Tensor  # (entries,): row numbers, column by column, ascending in each
-    partners: Tensor  # (N,): how many candidates a row has, counted once per shared column
-
-    def candidates(self, start: int, stop: int) -> Tensor:
-        """All pairs i < j with ``start <= i < stop`` that share a column, as (i - start) * N + j, once per column."""
-        num_rows = len(self.offsets) - 1
-        rows = torch.arange(start, stop, device=self.offsets.device)
-        first, entries = _spans(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
-        behind = self.positions[entries] + 1
-        which, places = _spans(behind, self.ends[entries] - behind)
-        return first[which] * num_rows + self.members[places]
-
-
-def _prefix_index(encoding: SparseRows, least_overlap: float) -> _PrefixIndex:
-    """Index only what is needed to find every pair with an overlap of at least ``least_overlap``.
-
-    All rows order their columns alike, rare ones first, and keep a prefix that leaves less than ``least_overlap`` of
-    their weight behind. Two rows that overlap enough cannot overlap in what was left behind alone, and so meet in a
-    column of both prefixes: prefix filtering, from the joins of weighted sets.
-
-    References:
-        Chaudhuri, Ganti, Kaushik: A Primitive Operator for Similarity Joins in Data Cleaning, ICDE 2006.
-    """
-    device, num_rows = encoding.columns.device, len(encoding.offsets) - 1
-    rows = torch.arange(num_rows, device=device).repeat_interleave(encoding.offsets.diff())
-    by_rarity = torch.bincount(encoding.columns, minlength=num_rows).argsort(stable=True)
-    rarity = torch.empty_like(by_rarity)
-    rarity[by_rarity] = torch.arange(num_rows, device=device)
-    keys, order = (rows * num_rows + rarity[encoding.columns]).sort()
-
-    weight_up_to = torch.cat(
-        [torch.zeros(1, dtype=torch.float64, device=device), encoding.values[order].double().cumsum(0)]
-    )
-    weight_from = weight_up_to[encoding.offsets[1:]][rows] - weight_up_to[:-1]
-    in_prefix = weight_from >= least_overlap
-    keys, rows = keys[in_prefix], rows[in_prefix]
-    columns = keys - rows * num_rows
-
-    by_column = columns.argsort(stable=True)
-    positions = torch.empty_like(by_column)
-    positions[by_column] = torch.arange(len(by_column), device=device)
-    ends = torch.bincount(columns, minlength=num_rows).cumsum(0)[columns]
-    partners = torch.zeros(num_rows, dtype=torch.int64, device=device).index_add_(0, rows, ends - positions - 1)
-    return _PrefixIndex(_offsets(torch.bincount(rows, minlength=num_rows)), positions, ends, rows[by_column], partners)
-
-
-def _overlaps(
-    encoding: SparseRows,
-    first: Tensor,
-    second: Tensor,
-    start: int,
-    stop: int,
-    weights: ScratchTable,
-    memory_budget: int,
-) -> Tensor:
-    """The sums of the smaller weights of pairs of rows; ``first`` are among rows ``start`` to ``stop``."""
-    if len(first) == 0:
-        return encoding.values.new_empty(0)
-    num_rows, lengths = len(encoding.offsets) - 1, encoding.offsets.diff()
-    rows, entries = encoding.select(torch.arange(start, stop, device=first.device))
-    keys = rows * num_rows + encoding.columns[entries]
-    with weights.lend((stop - start) * num_rows, keys) as table:
-        table[keys] = encoding.values[entries]
-
-        def overlap(begin: int, end: int) -> Tensor:
-            pairs, entries = encoding.select(second[begin:end])
-            cells = ((first[begin:end] - start) * num_rows)[pairs] + encoding.columns[entries]
-            smaller = torch.minimum(table[cells], encoding.values[entries])
-            return torch.segment_reduce(smaller, "sum", lengths=lengths[second[begin:end]])
-
-        pairs = rows_within(memory_budget, 40 * int(lengths.max()))
-        return torch.cat(map_blocks(len(first), pairs, overlap, "the Jaccard distances"))
+def _softmax_weights(similarities: Tensor, rows: Tensor) -> Tensor:
+    """Terms of the softmax over negative squared distances between unit rows."""
+    return torch.exp(2 * similarities - 2)
 
 
 def _symmetric_csr(first: Tensor, second: Tensor, distances: Tensor, num_rows: int) -> Tensor:
@@ -327,45 +85,9 @@ def _symmetric_csr(first: Tensor, second: Tensor, distances: Tensor, num_rows: i
     keys = torch.cat([first * num_rows + second, second * num_rows + first, diagonal * (num_rows + 1)])
     keys, order = keys.sort()
     values = torch.cat([distances, distances, distances.new_zeros(num_rows)])[order]
-    offsets = _offsets(torch.bincount(keys // num_rows, minlength=num_rows))
+    rows, columns = keys // num_rows, keys % num_rows
+    offsets = torch.cat([rows.new_zeros(1), torch.bincount(rows, minlength=num_rows).cumsum(0)])
     with warnings.catch_warnings():
         # PyTorch calls CSR a beta, once per process; nothing but storage is asked of it here.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(offsets, keys % num_rows, values, (num_rows, num_rows), check_invariants=False)
-
-
-def _offsets(lengths: Tensor) -> Tensor:
-    """Where rows of these lengths start, and where the last one ends."""
-    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-
-
-def _spans(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Count through spans: for every element of every span, which span it is in, and its position."""
-    offsets = _offsets(lengths)
-    total = int(offsets[-1])
-    which = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths, output_size=total)
-    positions = torch.arange(total, device=lengths.device) + (starts - offsets[:-1])[which]
-    return which, positions
-
-
-class _FirstPlaces:
-    """Finds distinct keys without sorting them."""
-
-    NOWHERE = torch.iinfo(torch.int32).max
-
-    def __init__(self, device: torch.device) -> None:
-        self._places = ScratchTable(self.NOWHERE, torch.int32, device)
-
-    def distinct(self, keys: Tensor, num_keys: int) -> Tensor:
-        """The distinct ``keys``, all below ``num_keys``, in the order in which they first appear."""
-        places = torch.arange(len(keys), device=keys.device, dtype=torch.int32)
-        with self._places.lend(num_keys, keys) as table:
-            table.scatter_reduce_(0, keys, places, "amin")
-            return keys[table[keys] == places]
-
-
-def _stack(blocks: list[SparseRows]) -> SparseRows:
-    """Put blocks of rows on top of each other."""
-    lengths = torch.cat([block.offsets.diff() for block in blocks])
-    columns, values = (torch.cat([block[part] for block in blocks]) for part in (1, 2))
-    return SparseRows(_offsets(lengths), columns, values)
+        return torch.sparse_csr_tensor(offsets, columns, values, (num_rows, num_rows), check_invariants=False)

@@ -1,0 +1,157 @@
+"""k-reciprocal encoding and Jaccard distances in SciPy, for features on the CPU; :mod:`reciprocal` has the story.
+
+Neighbour lists are sparse matrices here: reciprocal neighbours are a list matrix times its transpose entry by entry,
+expansion and averaging are matrix products. SciPy's compiled loops release Python's lock, so that blocks of rows run on
+all cores.
+"""
+
+from collections.abc import Callable
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from hhcl_torchreid.clustering.blocks import map_blocks, rows_within
+
+__all__ = ["encode", "pairs_within"]
+
+MEMORY_BUDGET = 128 << 20
+BLOCKS_AT_LEAST = 32
+GROUPS = 16
+# Stored similarities must not be zero, which SciPy would drop: this lifts [-1, 1] to [1, 3].
+LIFT = 2
+# Sums of rounded weights may fall short of a bound that the exact sums reach.
+ROUNDING = 1e-4
+
+_Pairs = tuple[Tensor, Tensor, Tensor]
+
+
+def encode(
+    features: Tensor,
+    neighbors: Tensor,
+    similarities: Tensor,
+    half: int,
+    k2: int,
+    weigh: Callable[[Tensor, Tensor], Tensor],
+    memory_budget: int = MEMORY_BUDGET,
+) -> sparse.csr_matrix:
+    """As :func:`hhcl_torchreid.clustering.jaccard_torch.encode`, into a ``(N, N)`` matrix with sorted columns."""
+    num_rows, k1 = neighbors.shape
+    listed = _lists(neighbors, similarities + LIFT)
+    listing = listed.T.tocsr()
+    reciprocal = _pattern(listed.multiply(listing))
+    halves = _lists(neighbors[:, :half])
+    joining = _pattern(halves.multiply(halves.T.tocsr()))
+    joining_transposed, joining_sizes = joining.T.tocsr(), np.diff(joining.indptr)
+
+    def expand(start: int, stop: int) -> sparse.csr_matrix:
+        own = reciprocal[start:stop]
+        # The neighbours of a candidate join if more than two thirds of them are the row's own reciprocal neighbours.
+        common = (own @ joining_transposed).multiply(own).tocsr()
+        common.data = (3 * common.data > 2 * joining_sizes[common.indices]).astype(np.float32)
+        common.eliminate_zeros()
+        expanded = _pattern(common @ joining + own)
+        lifted = expanded.multiply(listed[start:stop].maximum(listing[start:stop])).tocsr()
+        lifted = lifted + _unlisted(features, _pattern(expanded - _pattern(lifted)), start)
+        return _normalized(lifted, weigh, start)
+
+    rows = min(rows_within(memory_budget, 64 * k1 * half), -(-num_rows // BLOCKS_AT_LEAST))
+    blocks = map_blocks(num_rows, rows, expand, "the k-reciprocal encoding", torch.get_num_threads())
+    encoding = sparse.vstack(blocks, format="csr")
+    if k2 > 1:
+        encoding = (_lists(neighbors[:, :k2]) @ encoding).tocsr()
+        encoding.data /= min(k2, k1)
+    encoding.sort_indices()
+    return encoding
+
+
+def pairs_within(encoding: sparse.csr_matrix, max_distance: float, memory_budget: int = MEMORY_BUDGET) -> _Pairs:
+    """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance.
+
+    The smaller of two weights is never larger than their geometric mean, and so the product of the matrix of square
+    roots with its transpose bounds every overlap from above. Only the few pairs that pass that bound are compared.
+    """
+    num_rows = encoding.shape[0]
+    # distance = 1 - s / (2 - s) is within the bound if the overlap s is at least this.
+    least_overlap = 2 * (1 - max_distance) / (2 - max_distance) - ROUNDING
+    roots = encoding.copy()
+    np.sqrt(roots.data, out=roots.data)
+    roots_transposed = roots.T.tocsr()
+    ones = np.ones(num_rows, dtype=np.float32)
+
+    def compare(start: int, stop: int, later: sparse.csr_matrix, offset: int) -> _Pairs:
+        bounds = (roots[start:stop] @ later).tocoo()
+        first, second = bounds.row + start, bounds.col + offset
+        kept = (bounds.data >= least_overlap) & (second > first)
+        first, second = first[kept], second[kept]
+        overlaps = encoding[first].minimum(encoding[second]) @ ones
+        distances = np.maximum(1 - overlaps / (2 - overlaps), 0)
+        near = distances <= np.float32(max_distance)
+        return _tensor(first[near]), _tensor(second[near]), torch.from_numpy(distances[near])
+
+    threads = torch.get_num_threads()
+    column_sizes = np.bincount(encoding.indices, minlength=num_rows)
+    products = np.add.reduceat(column_sizes[encoding.indices], encoding.indptr[:-1])
+    bytes_per_row = 16 * int(np.minimum(products, num_rows).mean())
+    rows = rows_within(memory_budget // threads, bytes_per_row)
+
+    def compare_group(start: int, stop: int) -> list[_Pairs]:
+        # Pairs are wanted once, and leaving out earlier rows halves the work: but cutting them off costs as much as
+        # the whole matrix, and so is done for a few groups only, however many blocks there are.
+        later = roots_transposed[:, start:]
+        return map_blocks(
+            stop - start,
+            min(rows, -(-(stop - start) // (2 * threads))),
+            lambda begin, end: compare(start + begin, start + end, later, start),
+            "the Jaccard distances",
+            threads,
+        )
+
+    groups = map_blocks(num_rows, -(-num_rows // GROUPS), compare_group, "the Jaccard distances")
+    first, second, distances = (torch.cat(parts) for parts in zip(*chain.from_iterable(groups), strict=True))
+    return first, second, distances
+
+
+def _lists(columns: Tensor, values: Tensor | None = None) -> sparse.csr_matrix:
+    """The ``(N, N)`` matrix that holds ``values``, or ones, in ``(N, k)`` columns of its rows."""
+    num_rows, length = columns.shape
+    data = np.ones(columns.numel(), dtype=np.float32) if values is None else values.numpy().ravel()
+    matrix = sparse.csr_matrix(
+        (data, columns.numpy().astype(np.int32).ravel(), np.arange(num_rows + 1) * length), shape=(num_rows, num_rows)
+    )
+    matrix.sort_indices()
+    return matrix
+
+
+def _pattern(matrix: sparse.spmatrix) -> sparse.csr_matrix:
+    """Ones where ``matrix`` is not zero."""
+    matrix = matrix.tocsr()
+    matrix.eliminate_zeros()
+    return sparse.csr_matrix((np.ones(matrix.nnz, dtype=np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _unlisted(features: Tensor, pairs: sparse.csr_matrix, start: int) -> sparse.csr_matrix:
+    """The lifted similarities of pairs neither of which lists the other; row 0 is row ``start`` of the features."""
+    rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr)) + start
+    matrix, at_once = features.numpy(), rows_within(4 << 20, 8 * features.shape[1])
+    for begin in range(0, pairs.nnz, at_once):
+        part = slice(begin, begin + at_once)
+        np.einsum("ij,ij->i", matrix[rows[part]], matrix[pairs.indices[part]], out=pairs.data[part])
+    pairs.data += LIFT
+    return pairs
+
+
+def _normalized(lifted: sparse.csr_matrix, weigh: Callable[[Tensor, Tensor], Tensor], start: int) -> sparse.csr_matrix:
+    """Rows of weights that sum to one, from lifted similarities."""
+    lengths = np.diff(lifted.indptr)
+    rows = torch.from_numpy(np.repeat(np.arange(len(lengths)) + start, lengths))
+    weights = weigh(torch.from_numpy(lifted.data - LIFT), rows).numpy()
+    sums = np.add.reduceat(weights, lifted.indptr[:-1])
+    return sparse.csr_matrix((weights / np.repeat(sums, lengths), lifted.indices, lifted.indptr), shape=lifted.shape)
+
+
+def _tensor(numbers: NDArray[np.integer]) -> Tensor:
+    return torch.from_numpy(numbers.astype(np.int64))
