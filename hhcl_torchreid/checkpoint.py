@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, and read without running any code that they hold."""
 
 import os
-import pickle
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,8 +59,8 @@ def writing(path: str | Path, consequence: str = "") -> Iterator[None]:
         ) from error
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU; only tensors and plain Python values, never code.
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU; only tensors and plain values, never code.
 
     Args:
         path: the file.
@@ -73,17 +72,27 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: no such file, or no checkpoint.
     """
     if not os.path.isfile(path):
-        raise InputError(f"no checkpoint at {path}: check the path")
+        raise InputError(f"{path} does not exist: give the path of a checkpoint")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        with torch.serialization.safe_globals(_numpy_scalar_types()):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    # A file of another kind makes the unpickler fail in any way its bytes suggest.
+    except Exception as error:
         raise InputError(
-            f"{path} is no checkpoint that can be read safely (tensors and plain values only): give one that torchreid "
-            "or hhcl-torchreid has saved"
+            f"{path} cannot be read as weights ({type(error).__name__}): give a file that torch.save wrote, holding "
+            "tensors and plain values only"
         ) from error
     if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint")
+        raise InputError(f"{path} holds no state dict but a {type(checkpoint).__name__}: give a checkpoint")
     return checkpoint
+
+
+def _numpy_scalar_types() -> list[Any]:
+    """What it takes to read a NumPy number: torchreid's own checkpoints hold one, the rank-1 score."""
+    build_scalar = np.float64(0).__reduce__()[0]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    dtypes = [type(np.dtype(dtype)) for dtype in (np.float32, np.float64, np.int64)]
+    return [*((build_scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes]
 
 
 def random_states() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from . import reports
 from .batch_norm import forward_in_groups
 from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint, writing
+from .clustering import re_ranking
 from .data.images import DecodedImages, check_readable, load_images
 from .data.loader import AugmentedBatches
 from .data.sampler import CrossCameraBatchSampler, check_batch_size
@@ -420,11 +421,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         gallery, gallery_identities, gallery_cameras = self._extract_test_set(gallery_loader, "gallery")
         if normalize_feature:
             query, gallery = (torch.nn.functional.normalize(features) for features in (query, gallery))
-        distances = torchreid.metrics.compute_distance_matrix(query, gallery, dist_metric).numpy()
         if rerank:
             print("Applying person re-ranking ...")
-            within = (torchreid.metrics.compute_distance_matrix(x, x, dist_metric).numpy() for x in (query, gallery))
-            distances = torchreid.utils.re_ranking(distances, *within)
+            distances = re_ranking(query, gallery).numpy()
+        else:
+            distances = torchreid.metrics.compute_distance_matrix(query, gallery, dist_metric).numpy()
         cmc, mean_ap = torchreid.metrics.evaluate_rank(
             distances,
             query_identities,

@@ -12,15 +12,14 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torchreid
 from torch import nn
 from torch.nn import functional as F
 
+from .checkpoint import load_checkpoint
 from .errors import InputError
 
 __all__ = [
@@ -321,7 +320,7 @@ def load_weights(model: ReIDModel, path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: If the file is missing, is no checkpoint, or belongs to another model.
     """
-    checkpoint = _read_checkpoint(Path(path))
+    checkpoint = load_checkpoint(path)
     weights = _find_state_dict(checkpoint, path)
     own = model.state_dict()
     mismatch = _first_mismatch(weights, own, model.removed_layers)
@@ -474,28 +473,6 @@ def _restore_backbone_prefix(model: nn.Module, state_dict: dict[str, Any], prefi
         name = key[len(prefix) :]
         if key.startswith(prefix) and name.split(".")[0] not in _ADDED_LAYERS:
             state_dict[f"{prefix}backbone.{name}"] = state_dict.pop(key)
-
-
-def _read_checkpoint(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give model.load_weights the path of a checkpoint")
-    try:
-        with torch.serialization.safe_globals(_numpy_scalar_types()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    # A file of another kind makes the unpickler fail in any way its bytes suggest.
-    except Exception as error:
-        raise InputError(
-            f"{path} cannot be read as weights ({type(error).__name__}): give a file that torch.save wrote, "
-            "holding tensors and plain values only"
-        ) from error
-
-
-def _numpy_scalar_types() -> list[Any]:
-    """What it takes to read a numpy number: torchreid's own checkpoints hold one, the rank-1 score."""
-    build_scalar = np.float64(0).__reduce__()[0]
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    dtypes = [type(np.dtype(dtype)) for dtype in (np.float32, np.float64, np.int64)]
-    return [*((build_scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes]
 
 
 def _find_state_dict(checkpoint: Any, path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from hhcl_torchreid.data.synthetic import render_market1501
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import ReIDModel
 
-BACKBONE = "shufflenet_v2_x0_5"
+BACKBONE = "osnet_x0_25"
 SEEDS_OF_OTHER_PEOPLE = range(1000, 1006)  # six other cameras each; the demo's seed is 0
 
 
@@ -22,7 +22,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", default=f"weights/{BACKBONE}_rendered.pth", help="file to write")
     parser.add_argument("--root", default="data/pretraining", help="folder for the rendered images")
     parser.add_argument("--train-ids", type=int, default=60, help="people per seed")
-    parser.add_argument("--max-epoch", type=int, default=12)
+    parser.add_argument("--max-epoch", type=int, default=5)
     return parser.parse_args(arguments)
 
 
@@ -31,7 +31,16 @@ def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
     torchreid.utils.set_random_seed(1)
     names = [f"rendered_{seed}" for seed in SEEDS_OF_OTHER_PEOPLE]
     for name, seed in zip(names, SEEDS_OF_OTHER_PEOPLE, strict=True):
-        render_market1501(Path(root, name), num_train_ids=train_ids, num_test_ids=5, num_distractors=0, seed=seed)
+        render_market1501(
+            Path(root, name),
+            num_train_ids=train_ids,
+            num_test_ids=5,
+            images_per_tracklet=(4, 8),
+            cameras_per_person=(3, 5),
+            num_distractors=0,
+            seed=seed,
+            light="day",
+        )
         dataset = type(name, (torchreid.data.datasets.Market1501,), {"dataset_dir": name})
         torchreid.data.register_image_dataset(name, dataset)
     datamanager = torchreid.data.ImageDataManager(
@@ -45,7 +54,8 @@ def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
         workers=2,
     )
     model = torchreid.models.build_model(BACKBONE, datamanager.num_train_pids, pretrained=False)
-    optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=0.001)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=0.0015)
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, lr_scheduler="cosine", max_epoch=max_epoch)
     engine = torchreid.engine.ImageSoftmaxEngine(datamanager, model, optimizer, scheduler=scheduler, use_gpu=False)
     engine.run(save_dir=str(Path(root, "log")), max_epoch=max_epoch, print_freq=20)

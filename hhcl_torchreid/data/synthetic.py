@@ -22,13 +22,13 @@ import numpy as np
 import torchreid
 from tqdm import tqdm
 
-from hhcl_torchreid.data.rendering import render_distractor, render_tracklet, sample_camera
+from hhcl_torchreid.data.rendering import LIGHTS, render_distractor, render_tracklet, sample_camera
 from hhcl_torchreid.data.rendering.streams import Stream, random_stream
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["MARKET1501_SIZE", "RenderingSettings", "SyntheticMarket", "render_market1501"]
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Rises with every change that changes pictures, so that data of two renderers are never taken for one another."""
 
 MARKET_FOLDER = "Market-1501-v15.09.15"
@@ -46,6 +46,7 @@ MARKET1501_SIZE: dict[str, Any] = {
     "images_per_tracklet": (2, 6),
     "cameras_per_person": (3, 6),
     "num_distractors": 2798,
+    "light": "day",
     "num_train_images": 12936,
     "num_query_images": 3368,
     "num_gallery_images": 15913,
@@ -57,17 +58,18 @@ MARKET1501_SIZE: dict[str, Any] = {
 class RenderingSettings:
     """Everything a rendering depends on; the defaults are the demo's. `render_market1501` explains each."""
 
-    num_train_ids: int = 100
+    num_train_ids: int = 120
     num_test_ids: int = 50
-    images_per_tracklet: tuple[int, int] = (4, 8)
-    cameras_per_person: tuple[int, int] = (3, 5)
-    num_distractors: int = 150
+    images_per_tracklet: tuple[int, int] = (3, 4)
+    cameras_per_person: tuple[int, int] = (5, 6)
+    num_distractors: int = 100
     num_train_images: int | None = None
     num_query_images: int | None = None
     num_gallery_images: int | None = None
     height: int = 128
     width: int = 64
     seed: int = 0
+    light: str = "dusk"
 
     def __post_init__(self):
         """Checks the settings; raises `InputError` for those no data set can be made of."""
@@ -79,6 +81,8 @@ class RenderingSettings:
         self._check_at_least("seed", 0)
         self._check_range("images_per_tracklet", 1, 50)
         self._check_range("cameras_per_person", 2, NUM_CAMERAS)
+        if self.light not in LIGHTS:
+            raise InputError(f"light is {self.light!r}: choose one of {', '.join(LIGHTS)}.")
         identities = self.num_train_ids + self.num_test_ids
         if identities > MAX_IDENTITIES:
             raise InputError(
@@ -122,6 +126,7 @@ def render_market1501(
     height: int = RenderingSettings.height,
     width: int = RenderingSettings.width,
     seed: int = RenderingSettings.seed,
+    light: str = RenderingSettings.light,
     workers: int | None = None,
 ) -> Path:
     """Renders a re-identification data set in Market-1501's layout, readable by ``torchreid.data.datasets.Market1501``.
@@ -143,6 +148,7 @@ def render_market1501(
         height: rows of an image, pixels.
         width: columns of an image, pixels.
         seed: seed of the people, cameras and frames, at least 0.
+        light: ``"day"`` or ``"dusk"``: how dark it is, and how much the cameras differ.
         workers: processes that render; None takes as many as there are processors and work for.
 
     Returns:
@@ -169,6 +175,7 @@ def render_market1501(
         height=height,
         width=width,
         seed=seed,
+        light=light,
     )
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}: give at least 1, or None for as many as there are processors.")
@@ -303,19 +310,19 @@ def _render_all(tracklets: list[_Tracklet], folder: Path, settings: RenderingSet
                 progress.update(write(tracklet))
             return
         for camera in range(NUM_CAMERAS):
-            sample_camera(settings.seed, camera)  # forked workers inherit the painted scenes
+            sample_camera(settings.seed, camera, settings.light)  # forked workers inherit the painted scenes
         with ProcessPoolExecutor(workers, _process_context(), _one_thread_per_process) as pool:
             for written in pool.map(write, tracklets, chunksize=8):
                 progress.update(written)
 
 
 def _write_tracklet(folder: Path, settings: RenderingSettings, tracklet: _Tracklet) -> int:
-    seed, height, width = settings.seed, settings.height, settings.width
-    quality = sample_camera(seed, tracklet.camera).quality
+    seed, height, width, light = settings.seed, settings.height, settings.width, settings.light
+    quality = sample_camera(seed, tracklet.camera, light).quality
     if tracklet.person == 0:
-        frames = [render_distractor(seed, tracklet.first_frame, tracklet.camera, height, width)]
+        frames = [render_distractor(seed, tracklet.first_frame, tracklet.camera, height, width, light)]
     else:
-        frames = render_tracklet(seed, tracklet.person, tracklet.camera, len(tracklet.files), height, width)
+        frames = render_tracklet(seed, tracklet.person, tracklet.camera, len(tracklet.files), height, width, light)
     for file, frame in zip(tracklet.files, frames, strict=True):
         _, jpeg = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         (folder / file).write_bytes(jpeg.tobytes())

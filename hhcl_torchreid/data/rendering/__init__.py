@@ -6,11 +6,12 @@ depends on nothing but its own name, not on how many others are rendered, in whi
 """
 
 from hhcl_torchreid.data.rendering.appearance import Person, sample_person
-from hhcl_torchreid.data.rendering.camera import Camera, sample_camera
+from hhcl_torchreid.data.rendering.camera import LIGHTS, Camera, sample_camera
 from hhcl_torchreid.data.rendering.contact_sheet import contact_sheet, write_contact_sheet
 from hhcl_torchreid.data.rendering.tracklet import render_distractor, render_tracklet
 
 __all__ = [
+    "LIGHTS",
     "Camera",
     "Person",
     "contact_sheet",

@@ -9,7 +9,7 @@ import numpy as np
 
 from hhcl_torchreid.data.rendering.streams import Colour, Stream, jittered, random_stream, shaded
 
-__all__ = ["Camera", "cut_backdrop", "develop", "draw_occluder", "sample_camera"]
+__all__ = ["LIGHTS", "Camera", "cut_backdrop", "develop", "draw_occluder", "sample_camera"]
 
 SCENE_ROWS = 288
 SCENE_COLUMNS = 1024
@@ -63,8 +63,60 @@ class Camera:
     occlusion: float
 
 
+@dataclass(frozen=True)
+class _Light:
+    """The ranges in which the cameras of a network differ at one time of the day.
+
+    Exposure is in stops as (least, range, jitter), contrast as (least, range); the others are (least, most).
+    ``gains`` are red, green and blue of the light that all cameras share.
+    """
+
+    exposure: tuple[float, float, float]
+    contrast: tuple[float, float]
+    cast: tuple[float, float]
+    saturation: tuple[float, float]
+    gamma: tuple[float, float]
+    haze: tuple[float, float]
+    blur: tuple[float, float]
+    noise: tuple[float, float]
+    resolution: tuple[float, float]
+    occlusion: tuple[float, float]
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+LIGHTS = {
+    # Sun and shade set the cameras apart.
+    "day": _Light(
+        exposure=(-0.40, 0.65, 0.06),
+        contrast=(0.84, 0.32),
+        cast=(0.06, 0.12),
+        saturation=(0.75, 1.15),
+        gamma=(0.85, 1.18),
+        haze=(0, 14),
+        blur=(0.0, 0.0085),
+        noise=(1.5, 7.0),
+        resolution=(0.5, 1.0),
+        occlusion=(0.05, 0.3),
+    ),
+    # All cameras see the same dark, bluish light, and differ less.
+    "dusk": _Light(
+        exposure=(-0.10, 0.14, 0.02),
+        contrast=(0.96, 0.08),
+        cast=(0.01, 0.025),
+        saturation=(0.92, 1.05),
+        gamma=(1.25, 1.35),
+        haze=(6, 11),
+        blur=(0.0, 0.004),
+        noise=(2.0, 5.0),
+        resolution=(0.75, 1.0),
+        occlusion=(0.03, 0.12),
+        gains=(0.54, 0.59, 0.76),
+    ),
+}
+
+
 @lru_cache(maxsize=32)
-def sample_camera(seed: int, index: int) -> Camera:
+def sample_camera(seed: int, index: int, light: str = "day") -> Camera:
     """Builds camera number ``index``.
 
     Colour casts, exposures and viewpoints of one seed's cameras are spread evenly before they are jittered: six
@@ -73,6 +125,7 @@ def sample_camera(seed: int, index: int) -> Camera:
     Args:
         seed: seed of the whole rendering, at least 0.
         index: number of the camera, at least 0.
+        light: a time of the day, one of ``LIGHTS``; scenes and angles are the same at any.
 
     Returns:
         Always the same camera for the same arguments (a shared object: leave its arrays as they are).
@@ -81,22 +134,26 @@ def sample_camera(seed: int, index: int) -> Camera:
     cast_start, exposure_start, contrast_start, yaw_start = ring.random(4)
     rng = random_stream(seed, Stream.CAMERA, index)
     cast = 2 * math.pi * (cast_start + index * 0.381966 + rng.normal(0, 0.04))
-    exposure = 2 ** (-0.40 + 0.65 * ((exposure_start + index * 0.618034) % 1) + rng.normal(0, 0.06))
-    contrast = 0.84 + 0.32 * ((contrast_start + index * 0.7549) % 1)
+    ranges = LIGHTS[light]
+    darkest, stops, jitter = ranges.exposure
+    exposure = 2 ** (darkest + stops * ((exposure_start + index * 0.618034) % 1) + rng.normal(0, jitter))
+    flattest, spread = ranges.contrast
+    contrast = flattest + spread * ((contrast_start + index * 0.7549) % 1)
     return Camera(
         scene=_paint_scene(rng),
-        colour_matrix=_colour_matrix(cast, rng.uniform(0.06, 0.12), rng.uniform(0.75, 1.15), exposure, contrast),
-        tone_curve=_tone_curve(rng.uniform(0.85, 1.18), rng.uniform(0, 14)),
+        colour_matrix=np.array(ranges.gains, np.float32)[:, None]
+        * _colour_matrix(cast, rng.uniform(*ranges.cast), rng.uniform(*ranges.saturation), exposure, contrast),
+        tone_curve=_tone_curve(rng.uniform(*ranges.gamma), rng.uniform(*ranges.haze)),
         yaw=2 * math.pi * (yaw_start + index / 3 + 0.5 * (index // 3 % 2) / 3) + rng.normal(0, 0.15),
         pitch=rng.uniform(0.05, 0.32),
         light=rng.uniform(-1, 1),
-        blur=rng.uniform(0.0, 0.0085),
-        noise=rng.uniform(1.5, 7.0),
-        resolution=rng.uniform(0.5, 1.0),
+        blur=rng.uniform(*ranges.blur),
+        noise=rng.uniform(*ranges.noise),
+        resolution=rng.uniform(*ranges.resolution),
         vignette=rng.uniform(0.0, 0.3),
         quality=int(rng.integers(72, 94)),
         occluder=str(rng.choice(["pole", "bush", "rail", "car"])),
-        occlusion=rng.uniform(0.05, 0.3),
+        occlusion=rng.uniform(*ranges.occlusion),
     )
 
 

@@ -41,7 +41,7 @@ class _Walk:
 
 
 def render_tracklet(
-    seed: int, person: int, camera: int, num_frames: int, height: int = 128, width: int = 64
+    seed: int, person: int, camera: int, num_frames: int, height: int = 128, width: int = 64, light: str = "day"
 ) -> list[np.ndarray]:
     """Renders the frames in which one camera sees one person.
 
@@ -52,11 +52,12 @@ def render_tracklet(
         num_frames: how many frames. Frame i is the same whatever their number.
         height: rows of a frame, pixels.
         width: columns of a frame, pixels.
+        light: a time of the day, one of ``LIGHTS``.
 
     Returns:
         ``num_frames`` arrays (height, width, 3) uint8, red-green-blue.
     """
-    who, eye = sample_person(seed, person), sample_camera(seed, camera)
+    who, eye = sample_person(seed, person), sample_camera(seed, camera, light)
     rows, columns = _drawing_size(height, width)
     walk = _begin_walk(eye, random_stream(seed, Stream.TRACKLET, person, camera), rows, columns)
     frames = []
@@ -68,7 +69,9 @@ def render_tracklet(
     return frames
 
 
-def render_distractor(seed: int, index: int, camera: int, height: int = 128, width: int = 64) -> np.ndarray:
+def render_distractor(
+    seed: int, index: int, camera: int, height: int = 128, width: int = 64, light: str = "day"
+) -> np.ndarray:
     """Renders a box in which a detector erred: background, or a passer-by cut off.
 
     Args:
@@ -77,11 +80,12 @@ def render_distractor(seed: int, index: int, camera: int, height: int = 128, wid
         camera: number of the camera, at least 0.
         height: rows, pixels.
         width: columns, pixels.
+        light: a time of the day, one of ``LIGHTS``.
 
     Returns:
         (height, width, 3) uint8, red-green-blue.
     """
-    eye = sample_camera(seed, camera)
+    eye = sample_camera(seed, camera, light)
     rng = random_stream(seed, Stream.DISTRACTOR, index)
     rows, columns = _drawing_size(height, width)
     picture = cut_backdrop(eye, rng, rows, columns)
