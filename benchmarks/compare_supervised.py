@@ -1,4 +1,4 @@
-"""HHCL without labels beside torchreid's own softmax engine with them: same data, backbone, start and images seen."""
+"""HHCL without labels beside torchreid's softmax engine with them: same data, backbone, start and images seen."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from hhcl_torchreid import config, runner
 from hhcl_torchreid.checkpoint import load_checkpoint, writing
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.models import ReIDModel
 from hhcl_torchreid.reports import comparison_table
 
 
@@ -42,13 +43,31 @@ def train_without_labels(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
+def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
+    """Tests the start with batch-norm statistics of the unlabelled training images: what needs no training at all."""
+    model = runner.build_model_from_config(cfg)
+    engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
+    model.train()
+    order = torch.randperm(len(engine.bank), generator=torch.Generator().manual_seed(cfg.train.seed))
+    for indices in order.split(cfg.train.batch_size):
+        engine.extract_features(engine.bank[indices].to(engine.device))
+    engine.run(save_dir=cfg.data.save_dir, test_only=True)
+    (result,) = engine.results.values()
+    return {"after": result, "images_seen": 0}
+
+
 def train_with_labels(cfg: CfgNode, images_seen: int, batch_size: int = 64) -> dict[str, Any]:
     """Runs torchreid's ImageSoftmaxEngine over as many training images; tested by the HHCL engine, pixel for pixel."""
     started = time.monotonic()
     torchreid.utils.set_random_seed(cfg.train.seed)
     kwargs = {
         **config.imagedata_kwargs(cfg),
-        "transforms": ["random_flip", "random_crop", "random_erase"],
+        "transforms": [name.replace("random_pad_crop", "random_crop") for name in cfg.data.transforms],
         "batch_size_train": batch_size,
     }
     datamanager = torchreid.data.ImageDataManager(**kwargs)
@@ -75,8 +94,6 @@ def train_with_labels(cfg: CfgNode, images_seen: int, batch_size: int = 64) -> d
 
 def _test(cfg: CfgNode, trained: torch.nn.Module) -> dict[str, float]:
     """The backbone's features, without a neck that it was not trained with, by our evaluation."""
-    from hhcl_torchreid.models import ReIDModel
-
     model = ReIDModel(cfg.model.name, trained, bnneck=False).to(memory_format=torch.channels_last)
     engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
@@ -91,6 +108,8 @@ def main(arguments: list[str] | None = None) -> int:
         cfg = config.load_config(args.config_file, options=args.opts)
         cfg.data.save_dir = str(Path(args.out, "hhcl"))
         results = {"hhcl": train_without_labels(cfg)}
+        cfg.data.save_dir = str(Path(args.out, "batch_norm"))
+        results["batch_norm"] = adapt_batch_norm(cfg)
         cfg.data.save_dir = str(Path(args.out, "softmax"))
         results["softmax"] = train_with_labels(cfg, results["hhcl"]["images_seen"])
         path = Path(args.out, "results.json")
@@ -106,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _table(results: dict[str, Any]) -> str:
     columns = {
         "start": results["hhcl"]["before"],
+        "BN only": results["batch_norm"]["after"],
         "HHCL": results["hhcl"]["after"],
         "softmax": results["softmax"]["after"],
     }
