@@ -144,6 +144,21 @@ def test_cameras_of_one_seed_see_grey_differently():
     assert apart.min() > 8
 
 
+def test_dusk_is_darker_and_bluer_and_its_cameras_agree_more():
+    day, dusk = (
+        np.array(
+            [
+                [render_tracklet(0, person, camera, 1, 64, 32, light)[0].mean((0, 1)) for camera in range(6)]
+                for person in range(4)
+            ]
+        )
+        for light in ("day", "dusk")
+    )
+    assert dusk.mean() < 0.7 * day.mean()
+    assert dusk[..., 2].mean() / dusk[..., 0].mean() > 1.15 * day[..., 2].mean() / day[..., 0].mean()
+    assert (dusk.mean(0) / dusk.mean()).std() < (day.mean(0) / day.mean()).std()
+
+
 # --- a fair problem -----------------------------------------------------------------------------------------------
 
 
@@ -198,7 +213,7 @@ def test_registering_twice_is_harmless():
 
 def test_says_when_it_is_not_the_demo(tiny_root, capsys):
     SyntheticMarket(root=str(tiny_root))
-    assert "num_train_ids = 5 instead of 100" in capsys.readouterr().out
+    assert "num_train_ids = 5 instead of 120" in capsys.readouterr().out
 
 
 def test_rendering_again_is_free_and_other_arguments_are_refused(tiny_root):
@@ -255,6 +270,7 @@ def test_a_faster_process_wins(tiny_root, tmp_path, monkeypatch):
         ({"height": 8}, "height is 8"),
         ({"seed": -1}, "seed is -1"),
         ({"workers": 0}, "workers is 0"),
+        ({"light": "noon"}, "light is 'noon'.*day, dusk"),
     ],
 )
 def test_bad_arguments(tmp_path, arguments, words):

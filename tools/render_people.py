@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from hhcl_torchreid.data.rendering import write_contact_sheet
+from hhcl_torchreid.data.rendering import LIGHTS, write_contact_sheet
 from hhcl_torchreid.data.synthetic import MARKET1501_SIZE, RenderingSettings, SyntheticMarket, render_market1501
 from hhcl_torchreid.errors import InputError
 
@@ -24,6 +24,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--test-ids", type=int, default=RenderingSettings.num_test_ids)
     parser.add_argument("--market-size", action="store_true", help="as many people and images as Market-1501 has")
     parser.add_argument("--seed", type=int, default=RenderingSettings.seed)
+    parser.add_argument("--light", choices=LIGHTS, default=RenderingSettings.light, help="(default: %(default)s)")
     parser.add_argument("--height", type=int, default=RenderingSettings.height, help="pixels (default: %(default)s)")
     parser.add_argument("--width", type=int, default=RenderingSettings.width, help="pixels (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="processes (default: one per processor)")
@@ -39,7 +40,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Runs the tool; the exit code is 2 for bad input."""
     options = parse_arguments()
-    picture = {"seed": options.seed, "height": options.height, "width": options.width}
+    picture = {"seed": options.seed, "height": options.height, "width": options.width, "light": options.light}
     size = {"num_train_ids": options.train_ids, "num_test_ids": options.test_ids}
     if options.market_size:
         size = MARKET1501_SIZE

@@ -46,7 +46,6 @@ MARKET1501_SIZE: dict[str, Any] = {
     "images_per_tracklet": (2, 6),
     "cameras_per_person": (3, 6),
     "num_distractors": 2798,
-    "light": "day",
     "num_train_images": 12936,
     "num_query_images": 3368,
     "num_gallery_images": 15913,
