@@ -22,6 +22,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", default=list(MEMORY_MODES), choices=list(MEMORY_MODES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--out", default="log/memory_modes", help="folder for the runs and results.json")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="single settings for all runs: KEY VALUE ...")
     return parser.parse_args(arguments)
 
 
@@ -31,7 +32,9 @@ def run_modes(args: argparse.Namespace) -> Scores:
     for mode in args.modes:
         scores[mode] = []
         for seed in args.seeds:
-            cfg = load_config(args.config_file, {"hhcl.mode": mode, "train.seed": seed, "test.visrank": False})
+            cfg = load_config(
+                args.config_file, {"hhcl.mode": mode, "train.seed": seed, "test.visrank": False}, args.opts
+            )
             cfg.data.save_dir = str(Path(args.out, f"{mode}-{seed}"))
             (result,) = runner.run(cfg).results.values()
             scores[mode].append(result)
