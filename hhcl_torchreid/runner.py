@@ -1,7 +1,6 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
-import os
 import sys
 import time
 import warnings
@@ -94,7 +93,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         InputError: an unknown name, a setting that the backbone does not allow, or weights that do not fit.
     """
     print(f"Building model: {cfg.model.name}")
-    weights_come_from_file = bool(cfg.model.load_weights or cfg.model.resume)
+    weights_come_from_file = bool(cfg.model.load_weights or _checkpoint_to_resume(cfg))
     model = build_model(
         cfg.model.name,
         pretrained=cfg.model.pretrained and not weights_come_from_file,
@@ -153,14 +152,19 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
     )
 
 
+def _checkpoint_to_resume(cfg: CfgNode) -> str:
+    """The file that ``model.resume`` means; empty if it is ``auto`` and there is none yet."""
+    if cfg.model.resume != "auto":
+        return cfg.model.resume
+    last = Path(cfg.data.save_dir, "model", LAST_CHECKPOINT)
+    return str(last) if last.exists() else ""
+
+
 def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:
-    path = cfg.model.resume
-    if path == "auto":
-        path = str(Path(cfg.data.save_dir, "model", LAST_CHECKPOINT))
-        if not os.path.exists(path):
-            print(f"Nothing to resume at {path}: training starts from the beginning")
-            return cfg.train.start_epoch
+    path = _checkpoint_to_resume(cfg)
     if not path:
+        if cfg.model.resume:
+            print(f"Nothing to resume in {cfg.data.save_dir}: training starts from the beginning")
         return cfg.train.start_epoch
     start_epoch = engine.resume(path)
     print(f"Resumed from {path}, {start_epoch} epochs done")

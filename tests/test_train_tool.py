@@ -9,6 +9,7 @@ import pytest
 import torch
 import train_hhcl
 
+from hhcl_torchreid import build_model, runner
 from hhcl_torchreid.config import get_default_config, load_config
 
 REPOSITORY = Path(__file__).parent.parent
@@ -85,6 +86,20 @@ def test_resume_auto_starts_anew_where_there_is_nothing(call):
     code, output, error = call(model__resume="auto", train__max_epoch=0)
     assert code == 0, error
     assert "Nothing to resume" in output
+
+
+def test_resume_auto_still_wants_pretrained_weights_where_there_is_nothing(call, monkeypatch):
+    asked = []
+
+    def build_offline(name, pretrained, **settings):
+        asked.append(pretrained)
+        return build_model(name, pretrained=False, **settings)
+
+    monkeypatch.setattr(runner, "build_model", build_offline)
+    assert call(model__resume="auto", model__pretrained=True, train__max_epoch=0)[0] == 0
+    assert call(model__resume="auto", model__pretrained=True)[0] == 0
+    assert call(model__resume="auto", model__pretrained=True)[0] == 0
+    assert asked == [True, True, False]
 
 
 def test_torchreids_flags_choose_data_sets_and_transforms(call, tmp_path):
