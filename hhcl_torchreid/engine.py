@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -249,11 +249,15 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
     def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
-        row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self.get_current_lr()}
+        self._epoch_lr = self.get_current_lr()
+        row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self._epoch_lr}
         self._start_epoch(row)
         self._losses: list[float] = []
         with self._timed("seconds_train", row):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
+        # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
+        if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
+            self._stop("weights that are no numbers")
         row["loss"] = sum(self._losses) / len(self._losses)
         self._record(row)
         if not self._is_tested():
@@ -364,14 +368,17 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
         loss_value = loss.item()
         if not math.isfinite(loss_value):
-            last = Path(self.save_dir, "model", LAST_CHECKPOINT)
-            kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
-            raise InputError(
-                f"the loss is {loss_value} at epoch {self.epoch + 1}, iteration {self.batch_idx + 1}, learning rate "
-                f"{self.get_current_lr():g}: lower train.lr; {kept}"
-            )
+            self._stop(f"a loss of {loss_value}")
         self._losses.append(loss_value)
         return {"loss": loss_value}
+
+    def _stop(self, found: str) -> NoReturn:
+        last = Path(self.save_dir, "model", LAST_CHECKPOINT)
+        kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
+        raise InputError(
+            f"training gave {found} at epoch {self.epoch + 1}, iteration {self.batch_idx + 1}, learning rate "
+            f"{self._epoch_lr:g}: lower train.lr; {kept}"
+        )
 
     def extract_features(self, input: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 pixels, or float32 normalised ones -> (B, D) features."""
@@ -434,7 +441,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             gallery_cameras,
             use_metric_cuhk03=use_metric_cuhk03,
         )
-        shown = [rank for rank in ranks if rank <= len(cmc)]
+        shown = [rank for rank in sorted({1, *ranks}) if rank <= len(cmc)]
         self.results[dataset_name] = {"mAP": float(mean_ap), **{f"Rank-{r}": float(cmc[r - 1]) for r in shown}}
         print("** Results **")
         for measure, value in self.results[dataset_name].items():

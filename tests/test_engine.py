@@ -192,6 +192,12 @@ def test_a_resumed_run_ends_as_the_whole_run(finished_run, make_engine, tmp_path
     assert (tmp_path / "labels.csv").read_text() == (folder / "labels.csv").read_text()
 
 
+def test_ranks_need_not_hold_the_first(make_engine, tmp_path):
+    engine = make_engine()
+    engine.run(save_dir=str(tmp_path), max_epoch=0, ranks=[5])
+    assert list(engine.results["market1501"]) == ["mAP", "Rank-1", "Rank-5"]
+
+
 def test_a_finished_run_is_only_tested_when_resumed(finished_run, make_engine):
     _, folder = finished_run
     before = read_metrics(folder)
@@ -241,8 +247,12 @@ def test_one_epoch_without_clusters_goes_on_with_the_labels_before_but_two_do_no
     assert load_checkpoint(tmp_path / "model" / "model-last.pth.tar")["epoch"] == 2
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, tmp_path):
-    engine = make_engine()
+@pytest.mark.parametrize(
+    ("iters", "found"),
+    [(3, "a loss of nan at epoch 2, iteration 2"), (1, "weights that are no numbers at epoch 2, iteration 1")],
+)
+def test_what_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, tmp_path, iters, found):
+    engine = make_engine(iters=iters)
     train = engine.train
 
     def spoil_the_second_epoch(**settings):
@@ -251,7 +261,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(make_engin
         train(**settings)
 
     engine.train = spoil_the_second_epoch
-    with pytest.raises(InputError, match=r"loss is nan at epoch 2, iteration 2, learning rate inf.*model-last.pth.tar"):
+    with pytest.raises(InputError, match=rf"{found}, learning rate inf.*model-last.pth.tar"):
         engine.run(save_dir=str(tmp_path), max_epoch=3)
     checkpoint = load_checkpoint(tmp_path / "model" / "model-last.pth.tar")
     assert checkpoint["epoch"] == 1
