@@ -1,10 +1,7 @@
 """From features to pseudo labels, once per epoch, with what an engineer wants to know about it."""
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +10,9 @@ from hhcl_torchreid.clustering.dbscan import dbscan
 from hhcl_torchreid.clustering.neighbors import search
 from hhcl_torchreid.clustering.reciprocal import graph_from_neighbors
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.profiling import PeakMemory, Stopwatch
 
 __all__ = ["ClusteringStatistics", "PseudoLabeler", "reliable_labels"]
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class ClusteringStatistics:
     seconds: dict[str, float]
     """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` and ``"dbscan"``."""
     peak_memory: int
-    """Bytes: on a GPU the most that PyTorch held there meanwhile, on the CPU the most the process has held so far."""
+    """Bytes held at most, beyond those held before, as the features are: on a GPU by PyTorch, else by the process."""
 
     @property
     def total_seconds(self) -> float:
@@ -95,14 +91,14 @@ class PseudoLabeler:
         Raises:
             InputError: the features are not finite unit rows, or memory is too short.
         """
-        watch = _Stopwatch(features.device)
+        memory, watch = PeakMemory(features.device), Stopwatch(features.device)
         neighbors, similarities = search(features, self.k1, self.knn)
         watch.lap("neighbors")
         graph = graph_from_neighbors(features, neighbors, similarities, self.k2, max_distance=self.eps[-1])
         watch.lap("graph")
         labels = self._cluster(graph)
         watch.lap("dbscan")
-        self.statistics = _describe(labels, watch)
+        self.statistics = _describe(labels, watch.seconds, memory.bytes())
         return labels
 
     def _cluster(self, graph: Tensor) -> Tensor:
@@ -179,45 +175,12 @@ def _renumber(labels: Tensor, num_clusters: int) -> Tensor:
     return torch.where(labels >= 0, numbers[labels.clamp(min=0)], -1)
 
 
-class _Stopwatch:
-    """Laps of work on a device, and the memory it took."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, dict[str, float]()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        self._last = self._now()
-
-    def lap(self, name: str) -> None:
-        now = self._now()
-        self.seconds[name], self._last = now - self._last, now
-
-    def peak_memory(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return _peak_memory_of_process()
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-
-def _peak_memory_of_process() -> int:
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _describe(labels: Tensor, watch: _Stopwatch) -> ClusteringStatistics:
+def _describe(labels: Tensor, seconds: dict[str, float], peak_memory: int) -> ClusteringStatistics:
     sizes = torch.bincount(labels[labels >= 0])
     return ClusteringStatistics(
         num_clusters=len(sizes),
         num_outliers=int((labels < 0).sum()),
         largest_cluster=int(sizes.max()) if len(sizes) else 0,
-        seconds=watch.seconds,
-        peak_memory=watch.peak_memory(),
+        seconds=seconds,
+        peak_memory=peak_memory,
     )

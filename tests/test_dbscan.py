@@ -40,10 +40,11 @@ def graphs(draw):
     return symmetric(num_points, edges)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @given(graphs(), st.sampled_from([0.1, 0.3, 0.45, 0.6, 0.7]), st.integers(1, 7))
 @settings(max_examples=150, deadline=None)
-def test_equals_sklearn_on_random_graphs(distances, eps, min_samples):
-    assert_equals_sklearn(distances, eps, min_samples)
+def test_equals_sklearn_on_random_graphs(device, distances, eps, min_samples):
+    assert_equals_sklearn(distances, eps, min_samples, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 from clustering_cases import DEVICES, unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors
 from hhcl_torchreid.errors import InputError
@@ -52,6 +54,44 @@ def test_every_row_is_its_own_first_neighbour_among_duplicates(backend, device):
     assert torch.equal(found[:, 0], torch.arange(60))
     assert torch.equal(found // 20, torch.arange(60).unsqueeze(1).expand(60, 5) // 20)
     assert all(len(set(row)) == 5 for row in found.tolist())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_all_of_many_copies_have_the_lowest_of_them_as_neighbours(backend, device):
+    # 40 copies of one row and 3 of another, shuffled among others.
+    rows = torch.cat([unit_rows(1, 8, seed=1).expand(40, 8), unit_rows(1, 8, seed=2).expand(3, 8), unit_rows(60, 8)])
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
+    copies = (order < 40).nonzero().squeeze(1).tolist()
+    found = k_nearest_neighbors(rows[order].to(device), 10, backend=backend).tolist()
+    for row in copies:
+        assert found[row] == [row, *[other for other in copies if other != row][:9]]
+    few = ((order >= 40) & (order < 43)).nonzero().squeeze(1).tolist()
+    for row in few:
+        assert found[row][:3] == [row, *[other for other in few if other != row]]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_equally_near_rows_the_lower_come_first(backend):
+    # Every other row of a cross is equally near, and exactly so.
+    features = torch.cat([torch.eye(6), -torch.eye(6)])
+    found = k_nearest_neighbors(features, 11, backend=backend)
+    for row in range(12):
+        opposite = (row + 6) % 12
+        assert found[row].tolist() == [row, *(other for other in range(12) if other not in (row, opposite))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_the_largest_are_found_by_their_groups(device, num_columns, k, seed):
+    k = min(k, num_columns)
+    # Few distinct values: ties within groups and between them.
+    values = torch.randint(50, (5, num_columns), generator=torch.Generator().manual_seed(seed)).float().to(device)
+    columns, largest = neighbors._largest(values, k)
+    assert torch.equal(largest, values.sort(dim=1, descending=True).values[:, :k])
+    assert torch.equal(values.gather(1, columns), largest)
+    assert all(len(set(row)) == k for row in columns.tolist())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -134,16 +174,30 @@ def test_tiles_shrink_where_memory_is_short(monkeypatch):
 
 def test_hopeless_memory_is_one_clear_sentence(monkeypatch):
     monkeypatch.setattr(neighbors, "_torch_block", ShortMemory(neighbors._torch_block, limit=0))
-    with pytest.raises(InputError, match=r"Out of memory in the neighbour search.*move the features to the CPU"):
+    with pytest.raises(InputError, match=r"Out of memory in the neighbour search.*even one row.*move the features"):
         k_nearest_neighbors(unit_rows(100, 8), 5, backend="torch")
 
 
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), MemoryError(), RuntimeError("bad_alloc")]
+)
+def test_out_of_memory_between_blocks_is_one_clear_sentence(error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(neighbors, "_in_order", fail)
+    with pytest.raises(InputError, match=r"Out of memory in the neighbour search: free memory"):
+        k_nearest_neighbors(unit_rows(10, 8), 3)
+
+
 def test_other_errors_are_not_taken_for_memory():
-    def fail(start, stop):
+    def fail(start=0, stop=0):
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
         blocks.map_blocks(10, 5, fail, "a test")
+    with pytest.raises(RuntimeError, match="a bug"):
+        blocks.explain_out_of_memory("a test")(fail)()
 
 
 def test_a_scratch_table_comes_back_clean_or_not_at_all():

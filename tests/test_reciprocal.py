@@ -2,6 +2,9 @@ import numpy as np
 import pytest
 import torch
 from clustering_cases import DEVICES, GOLDEN, dense_graph, jaccard_by_definition, sparse_graph, unit_rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from hhcl_torchreid.clustering import (
     dbscan,
@@ -11,6 +14,8 @@ from hhcl_torchreid.clustering import (
     k_nearest_neighbors,
     reciprocal,
 )
+from hhcl_torchreid.clustering.blocks import map_blocks
+from hhcl_torchreid.clustering.jaccard_torch import SparseRows
 from hhcl_torchreid.clustering.neighbors import search
 from hhcl_torchreid.errors import InputError
 
@@ -94,6 +99,82 @@ def test_no_pair_within_the_bound_is_lost(implementation):
         barely_within = np.triu(expected < max_distance + 1e-5, 1)
         assert set(map(tuple, np.argwhere(clearly_within).tolist())) <= found
         assert found <= set(map(tuple, np.argwhere(barely_within).tolist()))
+
+
+@st.composite
+def encodings(draw):
+    """Rows of weights that sum to one, some columns in most rows, some weights far heavier than others."""
+    num_rows = draw(st.integers(2, 25))
+    generator = np.random.default_rng(draw(st.integers(0, 999)))
+    commonness = generator.random(num_rows) ** draw(st.sampled_from([0.2, 1, 4]))
+    weights = generator.random((num_rows, num_rows)) ** draw(st.sampled_from([0, 1, 6]))
+    weights *= generator.random((num_rows, num_rows)) < commonness
+    if draw(st.booleans()):
+        weights[num_rows // 2 :] = weights[0]
+    weights += 1e-3 * np.eye(num_rows)
+    return csr_matrix((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@given(encodings(), st.sampled_from([0.0, 0.2, 0.45, 0.7, 0.95]))
+@settings(max_examples=50, deadline=None)
+def test_pairs_are_those_that_comparing_all_would_find(implementation, encoding, max_distance):
+    dense = encoding.toarray().astype(np.float64)
+    overlaps = np.stack([np.minimum(row, dense).sum(axis=1) for row in dense])
+    expected = 1 - overlaps / (2 - overlaps)
+    encoding = SparseRows.of(encoding) if implementation is jaccard_torch else encoding
+    first, second, distances = implementation.pairs_within(encoding, max_distance)
+    np.testing.assert_allclose(distances, expected[first, second], atol=1e-5)
+    found = np.zeros(expected.shape, dtype=bool)
+    found[first, second] = True
+    assert found.sum() == len(first)
+    assert found[np.triu(expected < max_distance - 1e-5, 1)].all()
+    assert not found[~np.triu(expected < max_distance + 1e-5, 1)].any()
+
+
+class ShortMemory:
+    """Stands in for a device that holds the results of no more than ``limit`` rows of a block."""
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def __call__(self, total, rows, work, task, threads=1):
+        def work_within_limit(start, stop):
+            if stop - start > self.limit:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+            return work(start, stop)
+
+        return map_blocks(total, rows, work_within_limit, task, threads)
+
+
+def test_out_of_memory_is_tried_again_in_smaller_blocks(on_cpu, monkeypatch):
+    features = unit_rows(120, 12, num_groups=8)
+    expected = jaccard_graph(features)
+    for room in IMPLEMENTATIONS:
+        monkeypatch.setattr(room, "map_blocks", ShortMemory(7))
+    graph = jaccard_graph(features)
+    assert torch.equal(graph.col_indices(), expected.col_indices())
+    assert torch.equal(graph.values(), expected.values())
+
+
+def test_hopeless_memory_is_one_clear_sentence(on_cpu, monkeypatch):
+    for room in IMPLEMENTATIONS:
+        monkeypatch.setattr(room, "map_blocks", ShortMemory(0))
+    with pytest.raises(InputError, match=r"Out of memory in the .*, even one row at a time: free memory"):
+        jaccard_graph(unit_rows(50, 8))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_a_gpu_gives_the_cpus_graph_and_the_same_one_twice():
+    features = unit_rows(3000, 64, num_groups=200)
+    on_cpu, on_gpu, again = (jaccard_graph(features.to(device)) for device in ("cpu", "cuda", "cuda"))
+    assert torch.equal(on_gpu.values(), again.values())
+    assert torch.equal(on_gpu.col_indices(), again.col_indices())
+    expected, found = dense_graph(on_cpu), dense_graph(on_gpu)
+    in_both = np.isfinite(expected) & np.isfinite(found)
+    np.testing.assert_allclose(found[in_both], expected[in_both], atol=1e-5)
+    in_one = np.isfinite(expected) != np.isfinite(found)
+    assert (np.minimum(expected, found)[in_one] > 0.6 - 1e-5).all()
 
 
 def test_rows_of_the_graph_are_a_valid_csr_matrix():

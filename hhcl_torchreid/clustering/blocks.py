@@ -10,9 +10,17 @@ from torch import Tensor
 
 from hhcl_torchreid.errors import InputError
 
-__all__ = ["ScratchTable", "is_out_of_memory", "map_blocks", "rows_within"]
+__all__ = ["ScratchTable", "default_budget", "explain_out_of_memory", "is_out_of_memory", "map_blocks", "rows_within"]
 
 Result = TypeVar("Result")
+
+
+def default_budget(device: torch.device, on_cpu: int) -> int:
+    """Bytes that the intermediate results of a block may take: ``on_cpu``, or an eighth of a GPU's memory.
+
+    Of all its memory and not of what is free: blocks of another size would round otherwise, and runs would differ.
+    """
+    return torch.cuda.get_device_properties(device).total_memory // 8 if device.type == "cuda" else on_cpu
 
 
 def rows_within(memory_budget: int, bytes_per_row: int) -> int:
@@ -25,6 +33,26 @@ def is_out_of_memory(error: Exception) -> bool:
     # PyTorch has no exception class of its own for the CPU allocator, FAISS none for cudaMalloc: only their words.
     words = ("out of memory", "can't allocate memory", "bad_alloc")
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+@contextmanager
+def explain_out_of_memory(task: str) -> Iterator[None]:
+    """Turn running out of memory into a sentence; a decorator too.
+
+    Args:
+        task: what is being done, for the sentence.
+
+    Raises:
+        InputError: in place of whatever says that there was no memory left.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"Out of memory in {task}: free memory on the features' device, or move the features to one that has more."
+        ) from error
 
 
 def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str, threads: int = 1) -> list[Result]:
@@ -63,10 +91,8 @@ def _map_in_turn(start: int, end: int, rows: int, work: Callable[[int, int], Res
             if not is_out_of_memory(error):
                 raise
             if stop - start == 1:
-                raise InputError(
-                    f"Out of memory in {task}, even one row at a time: free memory on the features' device, or move "
-                    "the features to the CPU."
-                ) from error
+                with explain_out_of_memory(f"{task}, even one row at a time"):
+                    raise
             rows = max(1, (stop - start) // 4)
         else:
             start = stop

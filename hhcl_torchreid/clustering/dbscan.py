@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from hhcl_torchreid.clustering.blocks import explain_out_of_memory
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["dbscan"]
 
 
+@explain_out_of_memory("DBSCAN")
 def dbscan(graph: Tensor, eps: float = 0.6, min_samples: int = 4) -> Tensor:
     """Cluster a sparse graph of distances as scikit-learn's ``DBSCAN(metric="precomputed")`` does, number for number.
 

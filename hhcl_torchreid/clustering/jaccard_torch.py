@@ -13,11 +13,11 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import ScratchTable, map_blocks, rows_within
+from hhcl_torchreid.clustering.blocks import ScratchTable, default_budget, map_blocks, rows_within
 
 __all__ = ["SparseRows", "encode", "pairs_within", "spans"]
 
-MEMORY_BUDGET = 1 << 30
+MEMORY_BUDGET_ON_CPU = 1 << 30
 # How much of the least overlap may hide in the columns that the search for close rows leaves out. More makes the search
 # shorter and the pairs that it lets through more.
 LEFT_OUT = 0.4
@@ -60,7 +60,7 @@ def encode(
     half: int,
     k2: int,
     weigh: Callable[[Tensor, Tensor], Tensor],
-    memory_budget: int = MEMORY_BUDGET,
+    memory_budget: int | None = None,
 ) -> SparseRows:
     """The k-reciprocal encoding: for every row its weights over its expanded reciprocal neighbours.
 
@@ -71,11 +71,12 @@ def encode(
         half: how many of a neighbour's nearest neighbours may join.
         k2: how many nearest neighbours' encodings are averaged into the row's own.
         weigh: from similarities and the rows that they belong to, to positive weights.
-        memory_budget: bytes that the intermediate results of a block may take.
+        memory_budget: bytes that the intermediate results of a block may take; None takes the device's default.
 
     Returns:
         N sparse rows of weights that sum to one.
     """
+    memory_budget = memory_budget or default_budget(neighbors.device, MEMORY_BUDGET_ON_CPU)
     num_rows, k1 = neighbors.shape
     is_reciprocal, is_reciprocal_half = _reciprocal(neighbors, half, memory_budget)
 
@@ -167,9 +168,10 @@ def _average(encoding: SparseRows, neighbors: Tensor, memory_budget: int) -> Spa
 
 
 def pairs_within(
-    encoding: SparseRows, max_distance: float, memory_budget: int = MEMORY_BUDGET
+    encoding: SparseRows, max_distance: float, memory_budget: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance."""
+    memory_budget = memory_budget or default_budget(encoding.columns.device, MEMORY_BUDGET_ON_CPU)
     num_rows = len(encoding.offsets) - 1
     # distance = 1 - s / (2 - s) is within the bound if the overlap s is at least this.
     least_overlap = 2 * (1 - max_distance) / (2 - max_distance)

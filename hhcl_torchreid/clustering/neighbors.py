@@ -8,26 +8,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import is_out_of_memory, map_blocks, rows_within
+from hhcl_torchreid.clustering.blocks import (
+    default_budget,
+    explain_out_of_memory,
+    is_out_of_memory,
+    map_blocks,
+    rows_within,
+)
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "search"]
 
 BACKENDS = ("auto", "faiss", "torch")
 LARGEST_TILE = 4096  # matrix products gain nothing from larger ones
+COPY_TOLERANCE = 1e-4  # what rounding may take from the similarity of a row to its copy
 NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
 
 
-def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_budget: int = 256 << 20) -> Tensor:
+def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_budget: int | None = None) -> Tensor:
     """The ``k`` nearest rows of every row, by Euclidean distance, itself first.
 
-    Every row is its own first neighbour, duplicates of it or not. The search is exact: every pair is compared.
+    The search is exact: every pair is compared. Equally near neighbours come in the order of their numbers. A row with
+    ``k`` or more exact copies is given the lowest of them, so that all copies agree about their neighbours.
 
     Args:
         features: ``(N, D)`` floating-point rows of unit length, on any device.
         k: neighbours per row, the row itself included; at most N are given.
         backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device.
-        memory_budget: bytes that blocks of similarities may take.
+        memory_budget: bytes that blocks of similarities may take; None takes 256 MB, or an eighth of a GPU's memory.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers on the features' device, nearest first.
@@ -77,11 +85,12 @@ def check_features(features: Tensor) -> Tensor:
     return features
 
 
+@explain_out_of_memory("the neighbour search")
 def search(
     features: Tensor,
     k: int,
     backend: str = "auto",
-    memory_budget: int = 256 << 20,
+    memory_budget: int | None = None,
     lowest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`k_nearest_neighbors`, with the similarities.
@@ -90,7 +99,7 @@ def search(
         features: ``(N, D)`` floating-point rows of unit length.
         k: neighbours per row.
         backend: who searches.
-        memory_budget: bytes that blocks of similarities may take.
+        memory_budget: bytes that blocks of similarities may take, see :func:`k_nearest_neighbors`.
         lowest: ``(N,)`` float32 ones on the features' device, to be filled with every row's lowest similarity; not by
             FAISS on a GPU, which never shows it.
 
@@ -103,26 +112,53 @@ def search(
         raise InputError(f"k = {k} neighbours cannot be searched for: ask for at least 1, the row itself.")
     features = check_features(features)
     k = min(k, len(features))
+    memory_budget = memory_budget or default_budget(features.device, on_cpu=256 << 20)
     if backend == "auto":
         backend = "torch" if features.is_cuda else "faiss"
     if backend == "faiss" and not features.is_cuda:
-        return _put_self_first(*_search_tiles(features.cpu(), k, memory_budget, lowest), features.device)
-    search_block = _faiss_block if backend == "faiss" else _torch_block
-    # Similarities, and what selecting the largest of them needs on top.
-    rows = rows_within(memory_budget, 3 * 4 * len(features))
-    blocks = map_blocks(
-        len(features), rows, lambda start, stop: search_block(features, start, stop, k, lowest), "the neighbour search"
-    )
-    neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    return _put_self_first(neighbors, similarities, features.device)
+        neighbors, similarities = _search_tiles(features.cpu(), k, memory_budget, lowest)
+    else:
+        search_block = _faiss_block if backend == "faiss" else _torch_block
+        # The similarities, and what selecting the largest of them needs on top.
+        rows = rows_within(memory_budget, 4 * len(features) + 40 * math.isqrt(k * len(features)))
+        blocks = map_blocks(
+            len(features),
+            rows,
+            lambda start, stop: search_block(features, start, stop, k, lowest),
+            "the neighbour search",
+        )
+        neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    neighbors, similarities = _in_order(neighbors.to(features.device), similarities.to(features.device))
+    return _agree_on_copies(features, neighbors, similarities), similarities
 
 
 def _torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
     similarities = features[start:stop] @ features.T
     if lowest is not None:
         lowest[start:stop] = similarities.amin(dim=1)
-    values, neighbors = similarities.topk(k, dim=1)
-    return neighbors, values
+    return _largest(similarities, k)
+
+
+def _largest(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Columns and values of the ``k`` largest of every row.
+
+    They lie in the ``k`` groups of columns with the largest maxima, which one pass over all values finds. Selecting
+    groups, and then columns in them, takes two selections among few, where selecting among all takes many passes.
+    """
+    num_columns = similarities.shape[1]
+    width = math.isqrt(num_columns // k)
+    if width < 2:
+        values, columns = similarities.topk(k, dim=1)
+        return columns, values
+    num_groups = num_columns // width
+    # Column c is in group c % num_groups, so that maxima are taken over whole rows of groups at a time.
+    maxima = similarities[:, : num_groups * width].unflatten(1, (width, num_groups)).amax(dim=1)
+    groups = maxima.topk(k, dim=1, sorted=False).indices
+    numbers = torch.arange(num_columns, device=similarities.device)
+    left_over = numbers[num_groups * width :].expand(len(groups), -1)
+    candidates = torch.cat([(groups.unsqueeze(2) + numbers[::num_groups][:width]).flatten(1), left_over], dim=1)
+    values, places = similarities.gather(1, candidates).topk(k, dim=1)
+    return candidates.gather(1, places), values
 
 
 def _faiss_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -184,14 +220,36 @@ def _gpu_resources() -> "faiss.StandardGpuResources":
     return faiss.StandardGpuResources()
 
 
-def _put_self_first(neighbors: Tensor, similarities: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Move every row to the front of its own neighbours, from where duplicates may have pushed it back or out."""
-    neighbors, similarities = neighbors.to(device), similarities.to(device)
+def _in_order(neighbors: Tensor, similarities: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort neighbours by similarity, and equals by row number, after putting every row first among its own."""
     own = torch.arange(len(neighbors), device=neighbors.device).unsqueeze(1)
     is_own = neighbors == own
-    order = (~is_own).to(torch.uint8).argsort(dim=1, stable=True)
-    neighbors, similarities = neighbors.gather(1, order), similarities.gather(1, order)
-    # Where duplicates pushed the row out, one of them makes room.
-    neighbors[:, :1] = own
+    # Copies may have pushed the row itself out; the last of them makes room.
+    is_own[:, -1] |= ~is_own.any(dim=1)
+    neighbors, order = torch.where(is_own, own, neighbors).sort(dim=1)
+    similarities = similarities.masked_fill(is_own, torch.inf).gather(1, order)
+    similarities, order = similarities.sort(dim=1, descending=True, stable=True)
     similarities[:, 0] = 1
-    return neighbors, similarities
+    return neighbors.gather(1, order), similarities
+
+
+def _agree_on_copies(features: Tensor, neighbors: Tensor, similarities: Tensor) -> Tensor:
+    """Give all copies of a row the same neighbours, the lowest of them, where there are more copies than neighbours.
+
+    Which ones a search happens to find would leave no two copies reciprocal neighbours of each other.
+    """
+    k = neighbors.shape[1]
+    lengths = torch.linalg.vecdot(features, features)
+    rows = (similarities[:, -1] >= lengths - COPY_TOLERANCE).nonzero().squeeze(1)
+    if k == 1 or len(rows) <= k:
+        return neighbors
+    copies = features[rows].unique(dim=0, return_inverse=True)[1]
+    sizes = torch.bincount(copies)
+    is_crowded = sizes[copies] > k
+    rows_by_copy, starts = rows[copies.argsort(stable=True)], sizes.cumsum(0) - sizes
+    rows, starts = rows[is_crowded].unsqueeze(1), starts[copies[is_crowded]].unsqueeze(1)
+    lowest = rows_by_copy[starts + torch.arange(k, device=rows.device)]
+    is_other = lowest != rows
+    is_other[:, -1] &= ~is_other.all(dim=1)
+    neighbors[rows.squeeze(1)] = torch.cat([rows, lowest[is_other].view(len(rows), k - 1)], dim=1)
+    return neighbors

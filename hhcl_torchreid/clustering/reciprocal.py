@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
+from hhcl_torchreid.clustering.blocks import explain_out_of_memory
 from hhcl_torchreid.clustering.neighbors import check_features, search
 from hhcl_torchreid.errors import InputError
 
@@ -55,6 +56,7 @@ def jaccard_graph(
 
 
 @torch.no_grad()
+@explain_out_of_memory("the Jaccard graph")
 def graph_from_neighbors(
     features: Tensor, neighbors: Tensor, similarities: Tensor, k2: int = 6, max_distance: float = 0.6
 ) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
-from hhcl_torchreid.clustering.blocks import map_blocks, rows_within
+from hhcl_torchreid.clustering.blocks import explain_out_of_memory, map_blocks, rows_within
 from hhcl_torchreid.clustering.jaccard_torch import SparseRows, spans
 from hhcl_torchreid.clustering.neighbors import check_features, search
 from hhcl_torchreid.errors import InputError
@@ -15,6 +15,7 @@ MEMORY_BUDGET = 256 << 20
 
 
 @torch.no_grad()
+@explain_out_of_memory("re-ranking")
 def re_ranking(
     query_features: Tensor, gallery_features: Tensor, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
 ) -> Tensor:
