@@ -1,13 +1,25 @@
-"""Seconds and memory of pseudo labelling, beside the authors' code and scikit-learn's DBSCAN on the same features.
+"""Seconds and memory of pseudo labelling and re-ranking, beside other people's code on the same features.
 
 Features are made to look like those of an epoch: identities of 2 to 72 images (17 on average, as in Market-1501), six
 cameras that shift them, and noise that training has not removed yet (early) or mostly has (late). Every measurement
-runs in a process of its own, so that its peak memory is its own too.
+runs in a process of its own, which makes the features anew from the same seed, so that its peak memory is its own too.
+
+The lines of the table, by the code that they measure:
+    ours            pseudo labels by this package
+    search torch    the neighbour search alone, with either back end
+    search faiss
+    product         the plain matrix product of the same blocks: the floor of a search that compares all pairs
+    scikit-learn    its DBSCAN on our graph
+    official        the authors' code and scikit-learn's DBSCAN, on the CPU
+    re-ranking      ours, of queries against a gallery
+    torchreid       torchreid's re-ranking of the same
 
 Examples:
     python benchmarks/clustering.py
     python benchmarks/clustering.py --images 10000 100000 --dimensions 512 --json clustering.json
     python benchmarks/clustering.py --official path/to/HHCL-ReID
+    python benchmarks/clustering.py --device cuda --images 12936 100000 1000000 --official path/to/HHCL-ReID
+    python benchmarks/clustering.py --rerank 11659 82161 --epochs late
 """
 
 import argparse
@@ -15,72 +27,132 @@ import importlib
 import json
 import multiprocessing
 import platform
-import resource
 import sys
-import tempfile
-import time
 import types
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torchreid
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, re_ranking
+from hhcl_torchreid.clustering.neighbors import rows_at_once
+from hhcl_torchreid.profiling import PeakMemory, Stopwatch
 from hhcl_torchreid.pseudo_labels import PseudoLabeler
 
 # Strength of camera shifts and of noise beside identities of strength one.
 EPOCHS = {"early": (0.9, 1.4), "late": (0.25, 0.45)}
 MIN_SAMPLES = 4
+COLUMNS = ["images", "epoch", "code", "neighbors", "graph", "dbscan", "total", "megabytes", "clusters", "outliers"]
+COLUMNS += ["same labels"]
+AUTHORS_FILE = "hhcl/utils/faiss_rerank.py"
 Record = dict[str, Any]
+Labels = NDArray[np.int64]
+Measure = Callable[..., tuple[Record, Labels | None]]
 
 
-def make_features(num_images: int, dimensions: int, epoch: str, seed: int) -> Tensor:
-    """Unit rows of an ``"early"`` or a ``"late"`` epoch, ``(num_images, dimensions)`` float32."""
+def make_features(num_images: int, dimensions: int, epoch: str, seed: int, device: str = "cpu") -> Tensor:
+    """Unit rows of an ``"early"`` or a ``"late"`` epoch, ``(num_images, dimensions)`` float32, one set per seed."""
     camera_strength, noise_strength = EPOCHS[epoch]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
     sizes = np.random.default_rng(seed).gamma(1.9, 9, num_images // 2 + 1).round().clip(2, 72).astype(np.int64)
-    identities = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)[:num_images])
+    identities = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)[:num_images]).to(device)
     # What tells people apart, and cameras, has far fewer dimensions than the features.
     rank = min(64, dimensions)
-    cameras = torch.randint(6, (num_images,), generator=generator)
-    content = torch.randn(int(identities[-1]) + 1, rank, generator=generator)[identities]
-    content += camera_strength * torch.randn(6, rank, generator=generator)[cameras]
-    content += noise_strength * torch.randn(num_images, rank, generator=generator)
-    features = content[torch.randperm(num_images, generator=generator)]
-    features = features @ (torch.randn(rank, dimensions, generator=generator) / rank**0.5)
-    features += 0.3 * torch.randn(num_images, dimensions, generator=generator)
+    cameras = torch.randint(6, (num_images,), generator=generator, device=device)
+    content = normal(int(identities[-1]) + 1, rank)[identities]
+    content += camera_strength * normal(6, rank)[cameras]
+    content += noise_strength * normal(num_images, rank)
+    features = content[torch.randperm(num_images, generator=generator, device=device)]
+    features = features @ (normal(rank, dimensions) / rank**0.5)
+    features += normal(num_images, dimensions).mul_(0.3)
     return features.div_(torch.linalg.vector_norm(features, dim=1, keepdim=True))
 
 
-def measure_ours(path: Path, options: argparse.Namespace) -> tuple[Record, NDArray[np.int64]]:
-    """Label the features in ``path``."""
-    features = torch.from_numpy(np.load(path)).to(options.device)
+def features_of(task: Record, options: argparse.Namespace) -> Tensor:
+    """The features of a task, on the device that is asked for."""
+    features = make_features(task["images"], options.dimensions, task["epoch"], options.seed, options.device)
+    if features.is_cuda:
+        torch.cuda.empty_cache()
+    return features
+
+
+def measure_ours(task: Record, options: argparse.Namespace) -> tuple[Record, Labels]:
+    """Label the features."""
+    features = features_of(task, options)
     labeler = PseudoLabeler(options.eps, MIN_SAMPLES, options.k1, options.k2, options.knn)
     # The first use of a device, of a thread pool and of a library is not what is measured.
-    PseudoLabeler(options.eps, MIN_SAMPLES, options.k1, options.k2, options.knn)(features[:512])
-    before = memory_now(features)
+    labeler(features[:512])
     labels = labeler(features)
     statistics = labeler.statistics
     assert statistics is not None
-    peak = statistics.peak_memory if features.is_cuda else peak_memory_of_process()
     record = {
-        "code": "ours",
         **{stage: round(seconds, 4) for stage, seconds in statistics.seconds.items()},
         "total": round(statistics.total_seconds, 4),
-        "megabytes": round((peak - before) / 2**20),
+        "megabytes": round(statistics.peak_memory / 2**20),
         "clusters": statistics.num_clusters,
         "outliers": statistics.num_outliers,
     }
     return record, labels.cpu().numpy()
 
 
-def measure_official(path: Path, options: argparse.Namespace) -> tuple[Record, NDArray[np.int64]]:
+def measure_search(task: Record, options: argparse.Namespace, backend: str) -> tuple[Record, None]:
+    """Search for the neighbours alone."""
+    features = features_of(task, options)
+    if backend == "faiss" and features.is_cuda:
+        import faiss
+
+        if faiss.get_num_gpus() == 0:
+            return {"skipped": "this FAISS sees no GPU"}, None
+    k_nearest_neighbors(features[:512], options.k1, backend)
+    memory, watch = PeakMemory(features.device), Stopwatch(features.device)
+    k_nearest_neighbors(features, options.k1, backend)
+    watch.lap("neighbors")
+    return {"neighbors": round(watch.seconds["neighbors"], 4), "megabytes": round(memory.bytes() / 2**20)}, None
+
+
+def measure_product(task: Record, options: argparse.Namespace) -> tuple[Record, None]:
+    """Multiply the blocks of the neighbour search, and nothing more."""
+    features = features_of(task, options)
+    blocks = features.split(rows_at_once(features, options.k1))
+    buffer = blocks[0] @ features.T
+    watch = Stopwatch(features.device)
+    for block in blocks:
+        torch.mm(block, features.T, out=buffer[: len(block)])
+    watch.lap("neighbors")
+    return {"neighbors": round(watch.seconds["neighbors"], 4)}, None
+
+
+def measure_sklearn(task: Record, options: argparse.Namespace) -> tuple[Record, Labels]:
+    """Cluster our graph with scikit-learn."""
+    from scipy.sparse import csr_matrix
+    from sklearn.cluster import DBSCAN
+
+    graph = jaccard_graph(features_of(task, options), options.k1, options.k2, options.eps, options.knn).cpu()
+    parts = (graph.values().numpy(), graph.col_indices().numpy(), graph.crow_indices().numpy())
+    matrix = csr_matrix(parts, shape=tuple(graph.shape))
+    watch = Stopwatch(torch.device("cpu"))
+    labels = DBSCAN(eps=options.eps, min_samples=MIN_SAMPLES, metric="precomputed", n_jobs=-1).fit_predict(matrix)
+    watch.lap("dbscan")
+    return {"dbscan": round(watch.seconds["dbscan"], 4), "clusters": int(labels.max()) + 1}, labels
+
+
+def measure_official(task: Record, options: argparse.Namespace) -> tuple[Record, Labels | None]:
     """The same work by the authors' code, from a checkout of theirs, on the CPU, and scikit-learn's DBSCAN."""
     from sklearn.cluster import DBSCAN
 
+    if task["images"] > options.official_limit:
+        return {"skipped": f"N x N matrices, above --official-limit {options.official_limit}"}, None
     # Their packages import everything when they are imported themselves; one file is wanted.
     for name, folder in (("hhcl", "hhcl"), ("hhcl.utils", "hhcl/utils")):
         package = types.ModuleType(name)
@@ -88,112 +160,86 @@ def measure_official(path: Path, options: argparse.Namespace) -> tuple[Record, N
         sys.modules[name] = package
     theirs = importlib.import_module("hhcl.utils.faiss_rerank")
 
-    features = torch.from_numpy(np.load(path))
+    features = features_of(task, options).cpu()
     search_on_cpu = 3
-    before = memory_now(features)
-    start = time.perf_counter()
+    memory, watch = PeakMemory(features.device), Stopwatch(features.device)
     distances = theirs.compute_jaccard_distance(
         features, k1=options.k1, k2=options.k2, print_flag=False, search_option=search_on_cpu
     )
-    encoded = time.perf_counter()
+    watch.lap("graph")
     labels = DBSCAN(eps=options.eps, min_samples=MIN_SAMPLES, metric="precomputed", n_jobs=-1).fit_predict(distances)
-    end = time.perf_counter()
+    watch.lap("dbscan")
     record = {
-        "code": "official",
-        "graph": round(encoded - start, 4),
-        "dbscan": round(end - encoded, 4),
-        "total": round(end - start, 4),
-        "megabytes": round((peak_memory_of_process() - before) / 2**20),
+        **{stage: round(seconds, 4) for stage, seconds in watch.seconds.items()},
+        "total": round(sum(watch.seconds.values()), 4),
+        "megabytes": round(memory.bytes() / 2**20),
         "clusters": int(labels.max()) + 1,
         "outliers": int((labels < 0).sum()),
     }
     return record, labels
 
 
-def measure_sklearn(path: Path, options: argparse.Namespace) -> tuple[Record, NDArray[np.int64]]:
-    """scikit-learn's DBSCAN on our sparse graph."""
-    from scipy.sparse import csr_matrix
-    from sklearn.cluster import DBSCAN
-
-    from hhcl_torchreid.clustering import jaccard_graph
-
-    features = torch.from_numpy(np.load(path)).to(options.device)
-    graph = jaccard_graph(features, options.k1, options.k2, options.eps, options.knn).cpu()
-    parts = (graph.values().numpy(), graph.col_indices().numpy(), graph.crow_indices().numpy())
-    matrix = csr_matrix(parts, shape=tuple(graph.shape))
-    start = time.perf_counter()
-    labels = DBSCAN(eps=options.eps, min_samples=MIN_SAMPLES, metric="precomputed", n_jobs=-1).fit_predict(matrix)
-    seconds = round(time.perf_counter() - start, 4)
-    return {"code": "scikit-learn", "dbscan": seconds, "clusters": int(labels.max()) + 1}, labels
+def measure_re_ranking(task: Record, options: argparse.Namespace) -> tuple[Record, None]:
+    """Re-rank the first of the features as queries against the others as gallery."""
+    features = features_of(task, options)
+    queries, gallery = features[: task["queries"]], features[task["queries"] :]
+    memory, watch = PeakMemory(features.device), Stopwatch(features.device)
+    re_ranking(queries, gallery)
+    watch.lap("total")
+    return {"total": round(watch.seconds["total"], 4), "megabytes": round(memory.bytes() / 2**20)}, None
 
 
-def measure_product(path: Path, options: argparse.Namespace) -> tuple[Record, None]:
-    """The plain matrix product that comparing all pairs contains: the floor of an exact search without symmetry."""
-    features = torch.from_numpy(np.load(path)).to(options.device)
-    blocks = features.split(2048)
-    buffer = blocks[0] @ features.T
-    synchronize(features)
-    start = time.perf_counter()
-    for block in blocks:
-        torch.mm(block, features.T, out=buffer[: len(block)])
-    synchronize(features)
-    return {"code": "product", "neighbors": round(time.perf_counter() - start, 4)}, None
+def measure_torchreid(task: Record, options: argparse.Namespace) -> tuple[Record, None]:
+    """The same by torchreid, on the CPU, from features to distances."""
+    if task["images"] > options.official_limit:
+        return {"skipped": f"N x N matrices, above --official-limit {options.official_limit}"}, None
+    features = features_of(task, options).cpu()
+    queries, gallery = features[: task["queries"]], features[task["queries"] :]
+    memory, watch = PeakMemory(features.device), Stopwatch(features.device)
+    between = torchreid.metrics.compute_distance_matrix
+    pairs = ((queries, gallery), (queries, queries), (gallery, gallery))
+    distances = torchreid.utils.re_ranking(*(between(one, other).numpy() for one, other in pairs))
+    watch.lap("total")
+    record = {"total": round(watch.seconds["total"], 4), "megabytes": round(memory.bytes() / 2**20)}
+    ours = re_ranking(queries, gallery).numpy()
+    return {**record, "largest difference": float(np.abs(distances - ours).max())}, None
 
 
-def synchronize(features: Tensor) -> None:
-    """Wait for the features' device."""
-    if features.is_cuda:
-        torch.cuda.synchronize(features.device)
-
-
-def memory_now(features: Tensor) -> int:
-    """Bytes that PyTorch holds on a GPU, or the process in main memory."""
-    if features.is_cuda:
-        return torch.cuda.memory_allocated(features.device)
-    return _memory_of_process("VmRSS")
-
-
-def peak_memory_of_process() -> int:
-    """The most bytes that the process has held."""
-    return _memory_of_process("VmHWM")
-
-
-def _memory_of_process(field: str) -> int:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    line = next(line for line in status.read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
-
-
-def in_own_process(measure: Any, path: Path, options: argparse.Namespace) -> Any:
+def in_own_process(measure: Measure, task: Record, options: argparse.Namespace) -> Any:
     """Run a measurement in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, path, options).result()
+        return pool.submit(measure, task, options).result()
 
 
-def measure_all(path: Path, num_images: int, options: argparse.Namespace) -> list[Record]:
+def measures_of(options: argparse.Namespace) -> dict[str, Measure]:
+    """What to measure, by the name of the code."""
+    if options.rerank:
+        ours: dict[str, Measure] = {"re-ranking": measure_re_ranking}
+        others: dict[str, Measure] = {"torchreid": measure_torchreid}
+    else:
+        ours = {"ours": measure_ours}
+        others = {f"search {backend}": partial(measure_search, backend=backend) for backend in ("torch", "faiss")}
+        others |= {"product": measure_product, "scikit-learn": measure_sklearn}
+    measures = ours if options.ours_only else ours | others
+    return measures | {"official": measure_official} if options.official and not options.rerank else measures
+
+
+def measure_all(task: Record, options: argparse.Namespace) -> Iterator[Record]:
     """All measurements of one set of features; the fastest of each one's repetitions."""
-    measures: list[Any] = [measure_ours]
-    if not options.ours_only:
-        measures += [measure_sklearn, measure_product]
-    if options.official and num_images <= options.official_limit:
-        measures.append(measure_official)
-    records, our_labels = [], None
-    for measure in measures:
-        runs = [in_own_process(measure, path, options) for _ in range(options.repeat)]
-        record, labels = min(runs, key=lambda run: run[0].get("total", 0))
+    our_labels = None
+    for code, measure in measures_of(options).items():
+        runs = [in_own_process(measure, task, options) for _ in range(options.repeat)]
+        record, labels = min(runs, key=lambda run: run[0].get("total", run[0].get("neighbors", 0)))
         if our_labels is None:
             our_labels = labels
         elif labels is not None:
             record["same labels"] = bool(np.array_equal(labels, our_labels))
             record["labels that differ"] = int((labels != our_labels).sum())
-        records.append(record)
-    return records
+        yield {**task, "code": code, **record}
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, or ``arguments`` in its place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[12936])
     parser.add_argument("--dimensions", type=int, default=2048)
@@ -205,43 +251,59 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--official", metavar="DIR", help="checkout of the authors' repository, to run beside ours")
     parser.add_argument(
-        "--official-limit", type=int, default=20000, help="most images to run the authors' N x N matrices with"
+        "--official-limit", type=int, default=20000, help="most images to run other people's N x N matrices with"
     )
-    parser.add_argument("--ours-only", action="store_true", help="leave out scikit-learn and the plain product")
+    parser.add_argument("--ours-only", action="store_true", help="leave out all other lines but --official")
+    parser.add_argument(
+        "--rerank",
+        type=int,
+        nargs=2,
+        metavar=("QUERIES", "GALLERY"),
+        help="measure test-time re-ranking of so many images in place of pseudo labels",
+    )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each measurement; the fastest counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results there")
-    return parser.parse_args()
+    options = parser.parse_args(arguments)
+    if options.official and not Path(options.official, AUTHORS_FILE).exists():
+        parser.error(
+            f"--official {options.official} holds no {AUTHORS_FILE}: give a checkout of the authors' repository"
+        )
+    return options
 
 
 def print_record(record: Record) -> None:
     """One line of the table."""
-    columns = ["images", "epoch", "code", "neighbors", "graph", "dbscan", "total", "megabytes", "clusters", "outliers"]
-    line = "".join(f"{record.get(column, ''):>13}" for column in columns)
-    print(line + f"{record.get('same labels', '')!s:>13}", flush=True)
+    line = "".join(f"{record.get(column, ''):>13}" for column in COLUMNS)
+    print(line + ("  skipped: " + record["skipped"] if "skipped" in record else ""), flush=True)
 
 
 def main() -> None:
     """Measure, print and save."""
     options = parse_arguments()
     print(f"{options.dimensions} dimensions, eps {options.eps}, {options.device}, {torch.get_num_threads()} threads")
-    print_record(
-        {name: name for name in ["images", "epoch", "code", "neighbors", "graph", "dbscan", "total"]}
-        | {name: name for name in ["megabytes", "clusters", "outliers", "same labels"]}
-    )
+    print_record({column: column for column in COLUMNS})
+    tasks: list[Record] = [{"images": images, "epoch": epoch} for images in options.images for epoch in options.epochs]
+    if options.rerank:
+        tasks = [
+            {"images": sum(options.rerank), "epoch": epoch, "queries": options.rerank[0]} for epoch in options.epochs
+        ]
     records = []
-    with tempfile.TemporaryDirectory() as folder:
-        for num_images in options.images:
-            for epoch in options.epochs:
-                path = Path(folder) / "features.npy"
-                np.save(path, make_features(num_images, options.dimensions, epoch, options.seed).numpy())
-                for record in measure_all(path, num_images, options):
-                    records.append({"images": num_images, "epoch": epoch, **record})
-                    print_record(records[-1])
-    if options.json:
-        settings = {name: str(value) for name, value in vars(options).items() if name not in ("json", "official")}
-        machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": torch.get_num_threads()}
-        options.json.write_text(json.dumps({"settings": settings, "machine": machine, "results": records}, indent=2))
+    for task in tasks:
+        for record in measure_all(task, options):
+            records.append(record)
+            print_record(record)
+            if options.json:
+                save(records, options)
+
+
+def save(records: list[Record], options: argparse.Namespace) -> None:
+    """Write the records so far, and what they were measured with."""
+    settings = {name: str(value) for name, value in vars(options).items() if name not in ("json", "official")}
+    machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": torch.get_num_threads()}
+    if options.device.startswith("cuda"):
+        machine["gpu"] = torch.cuda.get_device_name(options.device)
+    options.json.write_text(json.dumps({"settings": settings, "machine": machine, "results": records}, indent=2))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from hhcl_torchreid.clustering.blocks import (
 )
 from hhcl_torchreid.errors import InputError
 
-__all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "search"]
+__all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "rows_at_once", "search"]
 
 BACKENDS = ("auto", "faiss", "torch")
+MEMORY_BUDGET_ON_CPU = 256 << 20
 LARGEST_TILE = 4096  # matrix products gain nothing from larger ones
 COPY_TOLERANCE = 1e-4  # what rounding may take from the similarity of a row to its copy
 NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
@@ -112,24 +113,28 @@ def search(
         raise InputError(f"k = {k} neighbours cannot be searched for: ask for at least 1, the row itself.")
     features = check_features(features)
     k = min(k, len(features))
-    memory_budget = memory_budget or default_budget(features.device, on_cpu=256 << 20)
+    memory_budget = memory_budget or default_budget(features.device, MEMORY_BUDGET_ON_CPU)
     if backend == "auto":
         backend = "torch" if features.is_cuda else "faiss"
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), k, memory_budget, lowest)
     else:
         search_block = _faiss_block if backend == "faiss" else _torch_block
-        # The similarities, and what selecting the largest of them needs on top.
-        rows = rows_within(memory_budget, 4 * len(features) + 40 * math.isqrt(k * len(features)))
         blocks = map_blocks(
             len(features),
-            rows,
+            rows_at_once(features, k, memory_budget),
             lambda start, stop: search_block(features, start, stop, k, lowest),
             "the neighbour search",
         )
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     neighbors, similarities = _in_order(neighbors.to(features.device), similarities.to(features.device))
     return _agree_on_copies(features, neighbors, similarities), similarities
+
+
+def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> int:
+    """Rows whose similarities to all others, and what selecting the ``k`` largest takes on top, a budget holds."""
+    memory_budget = memory_budget or default_budget(features.device, MEMORY_BUDGET_ON_CPU)
+    return rows_within(memory_budget, 4 * len(features) + 40 * math.isqrt(k * len(features)))
 
 
 def _torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
