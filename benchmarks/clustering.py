@@ -205,10 +205,10 @@ def measure_torchreid(task: Record, options: argparse.Namespace) -> tuple[Record
     return {**record, "largest difference": float(np.abs(distances - ours).max())}, None
 
 
-def in_own_process(measure: Measure, task: Record, options: argparse.Namespace) -> Any:
+def in_own_process(measure: Any, *arguments: Any) -> Any:
     """Run a measurement in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, task, options).result()
+        return pool.submit(measure, *arguments).result()
 
 
 def measures_of(options: argparse.Namespace) -> dict[str, Measure]:
@@ -274,7 +274,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def print_record(record: Record) -> None:
     """One line of the table."""
-    line = "".join(f"{record.get(column, ''):>13}" for column in COLUMNS)
+    line = "".join(f"{record.get(column, '')!s:>13}" for column in COLUMNS)
     print(line + ("  skipped: " + record["skipped"] if "skipped" in record else ""), flush=True)
 
 

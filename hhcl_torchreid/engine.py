@@ -26,6 +26,7 @@ from .data.loader import AugmentedBatches
 from .data.sampler import CrossCameraBatchSampler, check_batch_size
 from .data.transforms import BatchAugmentation, normalize_images
 from .errors import InputError
+from .evaluation import evaluate_rank
 from .memory import HybridMemory
 from .pseudo_labels import PseudoLabeler
 
@@ -433,7 +434,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             distances = re_ranking(query, gallery).numpy()
         else:
             distances = torchreid.metrics.compute_distance_matrix(query, gallery, dist_metric).numpy()
-        cmc, mean_ap = torchreid.metrics.evaluate_rank(
+        cmc, mean_ap = evaluate_rank(
             distances,
             query_identities,
             gallery_identities,
