@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from . import reports
-from .batch_norm import forward_in_groups
+from . import distributed, reports
+from .batch_norm import InGroups
 from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint, writing
 from .clustering import re_ranking
 from .data.images import DecodedImages, check_readable, load_images
@@ -46,6 +46,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     read from there, so the engine needs nothing but the file list of the data manager's train loader. Query and gallery
     images go through the same decoding.
 
+    Processes that ``torchrun`` has started (:func:`~hhcl_torchreid.distributed.processes`) share the work: each extracts,
+    searches neighbours and trains its own part. Labels, batches, augmentation, loss, memory and running statistics are
+    those of one process; ``batch_size_train`` and ``bn_groups`` count the images of all processes together. Evaluation,
+    prints and files are the main process's.
+
     Reference:
         Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification. IC-NIDC
         2021. arXiv 2109.12333.
@@ -69,7 +74,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         transforms (sequence of str, optional): augmentation, see ``BatchAugmentation``. Default is flip, pad and crop,
             erase.
         bn_groups (int, optional): parts of the batch that have batch-norm statistics of their own. Four give one GPU
-            the result of the authors' four. Default is 1.
+            the result of the authors' four. In a run of several processes a multiple of their number. Default is 1.
         labels (str, optional): "clusters", or "identities" to train with the true labels. Default is "clusters".
         seed (int, optional): seed of the batches, the augmentation and the memory. Default is 1.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
@@ -131,6 +136,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         check_batch_size(self.batch_size, num_instances)
         if bn_groups < 1 or self.batch_size % bn_groups:
             raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({self.batch_size})")
+        if bn_groups % distributed.world_size():
+            raise InputError(
+                f"train.bn_groups ({bn_groups}) must be a multiple of the number of processes "
+                f"({distributed.world_size()}), as each has batch-norm statistics of its own: set train.bn_groups "
+                f"{distributed.world_size()}"
+            )
 
         self.model = model
         self.optimizer = optimizer
@@ -219,9 +230,9 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "ranks": ranks,
         }
         self.save_dir = save_dir
-        with writing(save_dir):
-            Path(save_dir).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=save_dir).close()
+        distributed.from_main(self._check_folder)
+        if not distributed.is_main():
+            self.writer = _NoWriter()
         if test_only or (self.resumed and start_epoch >= max_epoch):
             self.test(visrank=visrank, visrank_topk=visrank_topk, save_dir=save_dir, rerank=rerank, **test_settings)
             return
@@ -245,7 +256,13 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             visrank_topk=visrank_topk,
             **test_settings,
         )
-        self._write_pictures()
+        if distributed.is_main():
+            self._write_pictures()
+
+    def _check_folder(self) -> None:
+        with writing(self.save_dir):
+            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.save_dir).close()
 
     def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
@@ -255,6 +272,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self._losses: list[float] = []
         with self._timed("seconds_train", row):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
+        distributed.broadcast_buffers(self.model)
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
             self._stop("weights that are no numbers")
@@ -265,6 +283,9 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
     def _start_epoch(self, row: dict[str, Any]) -> None:
         """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
+        if not distributed.is_main():
+            # Only the main process's random states are saved, and dropout should differ between processes.
+            torchreid.utils.set_random_seed(int(self._generator(f"rank {distributed.rank()}").integers(2**31)))
         with self._timed("seconds_extract", row):
             features = self.extract_training_features()
         with self._timed("seconds_label", row):
@@ -287,6 +308,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self.augmentation,
             self.device,
             self._generator("augmentation"),
+            self.group_size,
         )
         self.train_loader = tqdm(
             batches, desc=f"epoch {self.epoch + 1}", unit="it", total=len(batches), disable=None, leave=False
@@ -300,9 +322,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def bank(self) -> Tensor:
         """(N, 3, H, W) uint8, the training images in the order of ``records``; decoded when first asked for."""
         if self._bank is None:
-            images = DecodedImages(self.records, self.datamanager.height, self.datamanager.width)
+            of_ranks = distributed.parts(len(self.records))
+            own = self.records[of_ranks[distributed.rank()]]
+            images = DecodedImages(own, self.datamanager.height, self.datamanager.width)
             workers = self.datamanager.train_loader.num_workers
-            self._bank = load_images(images, workers, "decode training images")
+            self._bank = distributed.gather_rows(load_images(images, workers, "decode training images"), of_ranks)
         return self._bank
 
     @torch.no_grad()
@@ -316,12 +340,18 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             InputError: unreadable images.
         """
         self.set_model_mode("eval")
-        features = []
-        with tqdm(total=len(self.bank), desc="extract features", unit="img", disable=None, leave=False) as progress:
-            for images in self.bank.split(self.batch_size):
+        # In whole batches, so that a feature does not depend on the number of processes.
+        of_ranks = distributed.parts(len(self.bank), self.batch_size)
+        own = of_ranks[distributed.rank()]
+        features = [torch.empty(0, self.model.feature_dim, device=self.device)]
+        with tqdm(
+            total=own.stop - own.start, desc="extract features", unit="img", disable=None, leave=False
+        ) as progress:
+            for start in range(own.start, own.stop, self.batch_size):
+                images = self.bank[start : start + self.batch_size]
                 features.append(self.extract_features(images.to(self.device, non_blocking=True)).float())
                 progress.update(len(images))
-        return torch.cat(features)
+        return distributed.gather_rows(torch.cat(features), of_ranks)
 
     def _make_labels(self, features: Tensor, row: dict[str, Any]) -> Tensor:
         """Pseudo labels on the CPU; those of the epoch before where this one has no two clusters."""
@@ -358,7 +388,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def forward_backward(self, data: dict[str, Tensor]) -> dict[str, float]:
         """One optimiser step and one update of the memory."""
         images, labels = self.parse_data_for_train(data)
-        features = forward_in_groups(self.model, images, self.group_size)
+        of_ranks = distributed.parts(len(labels), self.group_size)
+        features = distributed.gather_features(self._grouped_model(images), of_ranks)
         loss = self.memory(features, labels)
 
         self.optimizer.zero_grad()
@@ -371,6 +402,14 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self._stop(f"a loss of {loss_value}")
         self._losses.append(loss_value)
         return {"loss": loss_value}
+
+    def two_stepped_transfer_learning(
+        self, epoch: int, fixbase_epoch: int, open_layers: str | list[str] | None, model: torch.nn.Module | None = None
+    ) -> None:
+        """Torchreid's choice of the layers that learn in this epoch."""
+        super().two_stepped_transfer_learning(epoch, fixbase_epoch, open_layers, model)
+        # Anew in every epoch: DistributedDataParallel counts on the weights that learn when it is made.
+        self._grouped_model = distributed.data_parallel(InGroups(self.model, self.group_size))
 
     def _stop(self, found: str) -> NoReturn:
         last = Path(self.save_dir, "model", LAST_CHECKPOINT)
@@ -406,7 +445,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self._test_started = time.monotonic()
         training_has_ended = self.epoch + 1 == self.max_epoch and bool(self.rows)
         visrank = visrank or (training_has_ended and self.visrank_at_end)
-        return super().test(visrank=visrank, save_dir=save_dir, **settings)
+        test = super().test
+        rank1, self.results = distributed.from_main(
+            lambda: (test(visrank=visrank, save_dir=save_dir, **settings), self.results)
+        )
+        return rank1
 
     @torch.no_grad()
     def _evaluate(
@@ -481,7 +524,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         row = self.rows.pop()
         row["seconds_evaluate"] = time.monotonic() - self._test_started
         self._record({**row, **self._mean_results()})
-        reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
+        if distributed.is_main():
+            reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
         is_best = is_best or self.rows[-1]["mAP"] > self.best
         self.best = max(self.best, self.rows[-1]["mAP"])
         self._save(LAST_CHECKPOINT)
@@ -489,7 +533,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self._save(BEST_CHECKPOINT)
 
     def _save(self, name: str) -> None:
-        save_checkpoint(self.state_dict(), Path(self.save_dir, "model", name))
+        if distributed.is_main():
+            save_checkpoint(self.state_dict(), Path(self.save_dir, "model", name))
 
     def state_dict(self) -> dict[str, Any]:
         """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
@@ -520,7 +565,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         Raises:
             InputError: no such file, no checkpoint, or one of another model or optimiser.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = distributed.from_main(lambda: load_checkpoint(path))
         missing = {"state_dict", "epoch", "optimizer", "rows", "random"} - checkpoint.keys()
         if missing:
             raise InputError(
@@ -554,6 +599,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def _record(self, row: dict[str, Any]) -> None:
         """Adds a line to ``metrics.csv``."""
         self.rows.append(row)
+        if not distributed.is_main():
+            return
         reports.write_metrics(self.rows, Path(self.save_dir, "metrics.csv"))
         if self.labels is not None:
             reports.write_labels(self.records, self.labels, Path(self.save_dir, "labels.csv"))
@@ -569,3 +616,13 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             folder = Path(self.save_dir, "visrank_" + name)
             if folder.is_dir():
                 reports.draw_rankings(folder, Path(self.save_dir, f"rankings_{name}.png"))
+
+
+class _NoWriter:
+    """In place of TensorBoard's writer, where another process writes."""
+
+    def add_scalar(self, *_: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from hhcl_torchreid import distributed
 from hhcl_torchreid.clustering.dbscan import dbscan
 from hhcl_torchreid.clustering.neighbors import search
 from hhcl_torchreid.clustering.reciprocal import graph_from_neighbors
@@ -28,7 +29,7 @@ class ClusteringStatistics:
     largest_cluster: int
     """Images in the largest cluster."""
     seconds: dict[str, float]
-    """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` and ``"dbscan"``."""
+    """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` (in the main process) and ``"dbscan"``."""
     peak_memory: int
     """Bytes: on a GPU the most that PyTorch held there meanwhile, on the CPU the most the process has held so far."""
 
@@ -40,6 +41,9 @@ class ClusteringStatistics:
 
 class PseudoLabeler:
     """Labels images by clustering their features: k-reciprocal Jaccard distances, then DBSCAN.
+
+    In a run of several processes (:mod:`~hhcl_torchreid.distributed`) all of them call it, with the same features: each
+    searches the neighbours of its own part of the images, the main process makes the labels, and all get them.
 
     Args:
         eps: DBSCAN's largest distance between neighbours, below 1; 0.45 suits Market-1501, 0.6 DukeMTMC-reID, 0.7
@@ -96,11 +100,17 @@ class PseudoLabeler:
             InputError: the features are not finite unit rows, or memory is too short.
         """
         watch = _Stopwatch(features.device)
-        neighbors, similarities = search(features, self.k1, self.knn)
+        of_ranks = distributed.parts(len(features))
+        found = search(features, self.k1, self.knn, rows=of_ranks[distributed.rank()])
+        neighbors, similarities = (distributed.gather_rows(rows, of_ranks) for rows in found)
         watch.lap("neighbors")
-        graph = graph_from_neighbors(features, neighbors, similarities, self.k2, max_distance=self.eps[-1])
-        watch.lap("graph")
-        labels = self._cluster(graph)
+
+        def label() -> Tensor:
+            graph = graph_from_neighbors(features, neighbors, similarities, self.k2, max_distance=self.eps[-1])
+            watch.lap("graph")
+            return self._cluster(graph).cpu()
+
+        labels = distributed.from_main(label).to(features.device)
         watch.lap("dbscan")
         self.statistics = _describe(labels, watch)
         return labels

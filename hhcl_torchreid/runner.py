@@ -1,6 +1,7 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
+import os
 import sys
 import time
 import warnings
@@ -13,7 +14,7 @@ import torchreid
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from . import config, reports
+from . import config, distributed, reports
 from .checkpoint import writing
 from .data.datasets import check_datasets
 from .data.sampler import check_batch_size
@@ -28,6 +29,9 @@ __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"
 def run(cfg: CfgNode) -> ImageHHCLEngine:
     """Trains, or with ``test.evaluate`` tests, as the configuration says; the log goes to ``data.save_dir``.
 
+    Inside :func:`~hhcl_torchreid.distributed.processes`, every process calls it; only the main one needs
+    ``data.save_dir`` and writes there.
+
     Args:
         cfg: from :func:`hhcl_torchreid.config.load_config`.
 
@@ -39,16 +43,20 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     """
     _check_settings(cfg)
     torchreid.utils.set_random_seed(cfg.train.seed)
-    with _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log"):
+    log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
+    with log if distributed.is_main() else contextlib.nullcontext():
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
-        _write_configuration(cfg)
-        datamanager = build_datamanager(cfg)
-        model = build_model_from_config(cfg)
+        distributed.from_main(lambda: _write_configuration(cfg))
+        # Both may make files on first use: rendered images, downloaded weights.
+        with distributed.in_turn():
+            datamanager = build_datamanager(cfg)
+            model = build_model_from_config(cfg)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
-        _print_summary(cfg, engine)
+        if distributed.is_main():
+            _print_summary(cfg, engine)
     return engine
 
 
@@ -60,6 +68,12 @@ def _check_settings(cfg: CfgNode) -> None:
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
+    num_processes, num_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if cfg.use_gpu and 0 < num_gpus < num_processes:
+        raise InputError(
+            f"torchrun started {num_processes} processes for the {num_gpus} GPU(s) of this machine: start it with "
+            f"--nproc_per_node {num_gpus}, or set use_gpu False"
+        )
 
 
 def build_datamanager(cfg: CfgNode) -> Any:
@@ -161,7 +175,7 @@ def _checkpoint_to_resume(cfg: CfgNode) -> str:
 
 
 def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:
-    path = _checkpoint_to_resume(cfg)
+    path = distributed.from_main(lambda: _checkpoint_to_resume(cfg))
     if not path:
         if cfg.model.resume:
             print(f"Nothing to resume in {cfg.data.save_dir}: training starts from the beginning")

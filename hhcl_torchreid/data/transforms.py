@@ -134,8 +134,11 @@ class BatchAugmentation:
     def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, 3, H, W) float32 on the same device."""
         batch_size, _, height, width = images.shape
-        draws = draw_augmentation(batch_size, height, width, self.transforms, generator)
-        return self.apply(images, draws)
+        return self.apply(images, self.draw(batch_size, height, width, generator))
+
+    def draw(self, batch_size: int, height: int, width: int, generator: np.random.Generator) -> AugmentationDraws:
+        """Lets chance decide about a batch; see :func:`draw_augmentation`."""
+        return draw_augmentation(batch_size, height, width, self.transforms, generator)
 
     def apply(self, images: Tensor, draws: AugmentationDraws) -> Tensor:
         """Applies given draws to (B, 3, H, W) uint8 images."""
