@@ -5,6 +5,7 @@ import sys
 
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.interruption import Interrupted
 from hhcl_torchreid.runner import run
 
 
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the tool.
 
     Returns:
-        0, 2 after bad input, 130 after Ctrl-C.
+        0, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     args = parse_arguments(arguments)
     overrides = {
@@ -38,9 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; model.resume auto goes on after the last finished epoch", file=sys.stderr)
-        return 130
+    except Interrupted as interruption:
+        print(f"{interruption}; the same command with model.resume auto goes on from here", file=sys.stderr)
+        return 128 + interruption.signal
     return 0
 
 
