@@ -21,8 +21,8 @@ __all__ = [
     "optimizer_kwargs",
 ]
 
-# These may be a number or a list, or are None until somebody sets them; yacs would hold on to one type.
-FREE_TYPES = ("cluster.eps",)
+# These may be of several types, and are None until somebody sets them; yacs would hold on to one type.
+FREE_TYPES = ("cluster.eps", "data.cache", "train.amp")
 
 
 def get_default_config() -> CfgNode:
@@ -59,6 +59,7 @@ def _add_model_and_data(cfg: CfgNode) -> None:
     cfg.data.sources = ["market1501"]
     cfg.data.targets = ["market1501"]
     cfg.data.workers = 4  # processes that decode images
+    cfg.data.cache = "auto"  # where decoded images stay: gpu, ram, off (nowhere), auto (where there is room)
     cfg.data.split_id = 0
     cfg.data.height = 256  # pixels
     cfg.data.width = 128  # pixels
@@ -99,6 +100,8 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.train.start_epoch = 0
     cfg.train.batch_size = 256
     cfg.train.bn_groups = 1  # parts of a batch with batch-norm statistics of their own; 4 GPUs are 4 groups
+    cfg.train.amp = "auto"  # the network's arithmetic: off (float32), bf16, fp16, auto (what the processor is made for)
+    cfg.train.compile = False  # torch.compile: minutes once, then faster steps
     cfg.train.fixbase_epoch = 0  # epochs in which only train.open_layers learn
     cfg.train.open_layers = ["neck"]
     cfg.train.staged_lr = False  # train.new_layers learn at train.lr, the others at train.base_lr_mult times it
@@ -198,6 +201,8 @@ def load_config(path: str = "", overrides: dict[str, Any] | None = None, options
     for key, default in defaults.items():
         if _get(cfg, key) is None:
             _set(cfg, key, default)
+        elif _get(cfg, key) is False:
+            _set(cfg, key, "off")  # a bare off is False in YAML
     return cfg
 
 

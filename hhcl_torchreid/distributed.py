@@ -33,6 +33,7 @@ __all__ = [
     "own_part",
     "parts",
     "processes",
+    "processes_here",
     "rank",
     "tell_once",
     "world_size",
@@ -93,6 +94,11 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes the run has, on all machines."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def processes_here() -> int:
+    """How many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def is_main() -> bool:

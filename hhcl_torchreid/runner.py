@@ -1,7 +1,7 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
-import os
+import errno
 import sys
 import time
 import warnings
@@ -15,13 +15,17 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import config, distributed, reports
+from .acceleration import compile_model, fuse_optimizer
 from .checkpoint import writing
 from .data.datasets import check_datasets
 from .data.sampler import check_batch_size
 from .engine import LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
+from .interruption import catch_signals
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .pseudo_labels import PseudoLabeler
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 
@@ -44,7 +48,11 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     _check_settings(cfg)
     torchreid.utils.set_random_seed(cfg.train.seed)
     log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
-    with log if distributed.is_main() else contextlib.nullcontext():
+    with (
+        catch_signals(),
+        _full_disk_in_a_sentence(cfg.data.save_dir),
+        log if distributed.is_main() else contextlib.nullcontext(),
+    ):
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
         distributed.from_main(lambda: _write_configuration(cfg))
@@ -68,7 +76,7 @@ def _check_settings(cfg: CfgNode) -> None:
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
-    num_processes, num_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    num_processes, num_gpus = distributed.processes_here(), torch.cuda.device_count()
     if cfg.use_gpu and 0 < num_gpus < num_processes:
         raise InputError(
             f"torchrun started {num_processes} processes for the {num_gpus} GPU(s) of this machine: start it with "
@@ -123,7 +131,10 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         load_weights(model, cfg.model.load_weights)
         print(f"Loaded weights from {cfg.model.load_weights}")
     model = model.to(memory_format=torch.channels_last)
-    return model.cuda() if cfg.use_gpu and torch.cuda.is_available() else model
+    model = model.cuda() if cfg.use_gpu and torch.cuda.is_available() else model
+    if cfg.train.compile:
+        compile_model(model, (cfg.data.height, cfg.data.width))
+    return model
 
 
 def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:
@@ -133,7 +144,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         InputError: settings that do not go together.
     """
     try:
-        optimizer = torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg))
+        optimizer = fuse_optimizer(torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg)))
         scheduler = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
@@ -160,6 +171,8 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         iters=cfg.engine.iters,
         transforms=cfg.data.transforms,
         bn_groups=cfg.train.bn_groups,
+        cache=cfg.data.cache,
+        amp=cfg.train.amp,
         labels=cfg.engine.labels,
         seed=cfg.train.seed,
         description={"model_name": cfg.model.name, "config": cfg.dump()},
@@ -207,6 +220,18 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     for picture in pictures:
         if picture.exists():
             print(f"  {picture}")
+
+
+@contextlib.contextmanager
+def _full_disk_in_a_sentence(folder: str) -> Iterator[None]:
+    """For the log and TensorBoard's events, which others write; checkpoints and tables say it themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        with writing(folder, "; the last checkpoint is intact"):
+            raise
 
 
 @contextlib.contextmanager

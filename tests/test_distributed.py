@@ -42,6 +42,7 @@ SETTINGS = {
     "cluster.min_samples": 2,
     "engine.iters": 3,
     "test.eval_freq": -1,
+    "train.amp": "off",
     "use_gpu": False,
 }
 

@@ -9,6 +9,7 @@ import sys
 from hhcl_torchreid import distributed
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.interruption import Interrupted
 from hhcl_torchreid.runner import run
 
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the tool.
 
     Returns:
-        0, 1 after another process of the run has died, 2 after bad input, 130 after Ctrl-C.
+        0, 1 after another process of the run has died, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     args = parse_arguments(arguments)
     overrides = {
@@ -43,9 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         distributed.tell_once(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
-        distributed.tell_once("interrupted; model.resume auto goes on after the last finished epoch")
-        return 130
+    except Interrupted as interruption:
+        distributed.tell_once(f"{interruption}; the same command with model.resume auto goes on from here")
+        return 128 + interruption.signal
     except RuntimeError as error:
         if not distributed.lost_contact(error):
             raise

@@ -1,41 +1,42 @@
-"""The training loader of one epoch: batches of images in memory, augmented on the device."""
+"""The loaders that torchreid's loops go through: batches of one epoch of training, and of a test set."""
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..distributed import own_part
+from .bank import ImageBank
 from .sampler import CrossCameraBatchSampler
 from .transforms import AugmentationDraws, BatchAugmentation
 
-__all__ = ["AugmentedBatches"]
+__all__ = ["AugmentedBatches", "TestBatches"]
 
 
 class AugmentedBatches:
     """Iterates over the batches of one epoch, in the form that torchreid's training loop takes.
 
-    A batch is ``{"img": (B, 3, H, W) float32 on the device, "pid": (B,) int64 pseudo labels on the CPU}``. In a run of
-    several processes each makes the images of its own part of the batch only; chance decides as it would in one.
+    A batch is ``{"img": (B, 3, H, W) float32 on the bank's device, "pid": (B,) int64 pseudo labels on the CPU}``. In a
+    run of several processes each makes the images of its own part of the batch only; chance decides as it would in one.
 
     Args:
-        bank (Tensor): (N, 3, H, W) uint8, every training image.
+        bank (ImageBank): every training image.
         labels (Tensor): (N,) int64 on the CPU, the pseudo label of each.
         sampler (CrossCameraBatchSampler): which images meet.
         augmentation (BatchAugmentation): what happens to them.
-        device (torch.device): where the batch is made.
-        generator (numpy.random.Generator): source of the augmentation's draws.
-        group_size (int): images that stay together on one process.
+        generator (numpy.random.Generator): source of what the augmentation draws.
+        group_size (int): images that stay together in one process.
     """
 
     def __init__(
         self,
-        bank: Tensor,
+        bank: ImageBank,
         labels: Tensor,
         sampler: CrossCameraBatchSampler,
         augmentation: BatchAugmentation,
-        device: torch.device,
         generator: np.random.Generator,
         group_size: int,
     ) -> None:
@@ -43,7 +44,6 @@ class AugmentedBatches:
         self.labels = labels
         self.sampler = sampler
         self.augmentation = augmentation
-        self.device = device
         self.generator = generator
         self.group_size = group_size
 
@@ -51,10 +51,41 @@ class AugmentedBatches:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for indices in self.sampler:
-            chosen = torch.tensor(indices)
-            own = own_part(len(chosen), self.group_size)
-            draws = self.augmentation.draw(len(chosen), *self.bank.shape[2:], self.generator)
-            images = self.bank[chosen[own]].to(self.device, non_blocking=True)
-            own_draws = AugmentationDraws(*(draw[own] for draw in draws))
-            yield {"img": self.augmentation.apply(images, own_draws), "pid": self.labels[chosen]}
+        # The bank may look ahead, so that its workers have something to decode.
+        chosen, ahead = itertools.tee(self.sampler)
+        own_ahead = (indices[own_part(len(indices), self.group_size)] for indices in ahead)
+        for indices, images in zip(chosen, self.bank.batches(own_ahead), strict=True):
+            height, width = images.shape[2:]
+            draws = self.augmentation.draw(len(indices), height, width, self.generator)
+            own_draws = AugmentationDraws(*(draw[own_part(len(indices), self.group_size)] for draw in draws))
+            yield {"img": self.augmentation.apply(images, own_draws), "pid": self.labels[torch.tensor(indices)]}
+
+
+class TestBatches:
+    """Iterates over a query or gallery set as torchreid's test loaders do, with uint8 pixels on the bank's device.
+
+    Args:
+        bank (ImageBank): the images.
+        batch_size (int): images per batch; the last batch may be smaller.
+    """
+
+    __test__ = False  # pytest collects by this name
+
+    def __init__(self, bank: ImageBank, batch_size: int) -> None:
+        self.bank = bank
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.bank) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for indices, images in self.bank.in_order(self.batch_size):
+            records = [self.bank.images.records[index] for index in indices]
+            paths, identities, cameras, datasets = zip(*records, strict=True)
+            yield {
+                "img": images,
+                "pid": torch.tensor(identities),
+                "camid": torch.tensor(cameras),
+                "impath": list(paths),
+                "dsetid": torch.tensor(datasets),
+            }

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional as image_functional
 
 from ..errors import InputError
+from .bank import to_device
 
 __all__ = ["AugmentationDraws", "BatchAugmentation", "draw_augmentation", "normalize_images"]
 
@@ -92,7 +93,7 @@ def normalize_images(images: Tensor, mean: Sequence[float], std: Sequence[float]
 
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True).view(1, 3, 1, 1)
+    return to_device(torch.tensor(values, dtype=torch.float32), device).view(1, 3, 1, 1)
 
 
 class BatchAugmentation:
@@ -142,7 +143,7 @@ class BatchAugmentation:
 
     def apply(self, images: Tensor, draws: AugmentationDraws) -> Tensor:
         """Applies given draws to (B, 3, H, W) uint8 images."""
-        flip, top, left, erase = (torch.from_numpy(draw).to(images.device, non_blocking=True) for draw in draws)
+        flip, top, left, erase = (to_device(torch.from_numpy(draw), images.device) for draw in draws)
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
         if self.image_transforms:
             images = self._transform_one_by_one(images)
