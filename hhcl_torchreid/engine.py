@@ -49,9 +49,9 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     loaders. A step never waits for the GPU: losses are looked at when they are printed, and at the end of an epoch.
 
     Processes that ``torchrun`` has started (:func:`~hhcl_torchreid.distributed.processes`) share the work: each takes a
-    part of the extraction, the neighbour search and every batch. Labels, batches, augmentation, loss, memory and running
-    statistics are those of one process: ``batch_size_train`` and ``bn_groups`` count the images of all processes
-    together. The main process alone evaluates, prints and writes files.
+    part of the extraction, the neighbour search and every batch. Labels, batches, augmentation, loss, memory and
+    running statistics are those of one process: ``batch_size_train`` and ``bn_groups`` count the images of all
+    processes together. The main process alone evaluates, prints and writes files.
 
     Reference:
         Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification. IC-NIDC

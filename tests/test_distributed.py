@@ -165,11 +165,11 @@ def make_engine(root, bn_groups=2, batch_size=32, **settings):
     datamanager = torchreid.data.ImageDataManager(
         str(root), "market1501", height=64, width=32, batch_size_train=batch_size, batch_size_test=32, workers=0
     )
-    model = build_model("osnet_x0_25", pretrained=False)
+    model = build_model("shufflenet_v2_x0_5", pretrained=False)
     optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=0.001)
     labeler = PseudoLabeler(eps=0.6, k1=8, k2=3, min_samples=2)
     return ImageHHCLEngine(
-        datamanager, model, optimizer, num_instances=4, bn_groups=bn_groups, labeler=labeler, **settings
+        datamanager, model, optimizer, num_instances=4, bn_groups=bn_groups, labeler=labeler, amp="off", **settings
     )
 
 
