@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import torch
 import torchreid
 import train_hhcl
+from torch.distributed import TCPStore
 
 from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model, distributed
 from hhcl_torchreid.batch_norm import InGroups
@@ -55,9 +55,15 @@ def arguments(root, folder, **settings):
 def process(rank, port, folder, work, *args):
     """What torchrun does for a process; leaves its result and what it wrote to standard error in ``folder``."""
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="localhost"
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE="2",
+        LOCAL_WORLD_SIZE="2",
+        MASTER_ADDR="localhost",
+        MASTER_PORT=str(port),
+        TORCHELASTIC_USE_AGENT_STORE="True",
+        TORCHELASTIC_RESTART_COUNT="0",
     )
-    os.environ["MASTER_PORT"] = str(port)
     torch.set_num_threads(1)
     with open(folder / f"error{rank}.txt", "w") as errors:
         os.dup2(errors.fileno(), sys.stderr.fileno())
@@ -67,12 +73,10 @@ def process(rank, port, folder, work, *args):
 def in_two_processes(folder, work, *args):
     """What ``work`` returns in each of two processes, and what they wrote to standard error together."""
     folder.mkdir(exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hhcl_torchreid.runner"])
-    workers = [context.Process(target=process, args=(rank, port, folder, work, *args)) for rank in range(2)]
+    workers = [context.Process(target=process, args=(rank, store.port, folder, work, *args)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
