@@ -1,6 +1,7 @@
 """The loaders that torchreid's loops go through: batches of one epoch of training, and of a test set."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,9 @@ class AugmentedBatches:
         sampler (CrossCameraBatchSampler): which images meet.
         augmentation (BatchAugmentation): what happens to them.
         generator (numpy.random.Generator): source of what the augmentation draws.
+
+    Attributes:
+        seconds (float): time spent on making batches so far, which the training loop waited for.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class AugmentedBatches:
         self.sampler = sampler
         self.augmentation = augmentation
         self.generator = generator
+        self.seconds = 0.0
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -48,8 +53,12 @@ class AugmentedBatches:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         # The bank may look ahead, so that its workers have something to decode.
         chosen, ahead = itertools.tee(self.sampler)
+        started = time.monotonic()
         for indices, images in zip(chosen, self.bank.batches(ahead), strict=True):
-            yield {"img": self.augmentation(images, self.generator), "pid": self.labels[torch.tensor(indices)]}
+            batch = {"img": self.augmentation(images, self.generator), "pid": self.labels[torch.tensor(indices)]}
+            self.seconds += time.monotonic() - started
+            yield batch
+            started = time.monotonic()
 
 
 class TestBatches:
