@@ -2,8 +2,8 @@
 
 Every run is a process of its own, all on the same images, start weights, batch size and device. The first epoch also
 decodes images and warms up; the phases shown are those of the last one. The authors' own ``main_worker`` runs from a
-checkout of theirs, with their trainer, loader, clustering and evaluation, unchanged but for the start weights and, on a
-CPU, for its calls of ``cuda()``.
+checkout of theirs, with their trainer, loader, clustering and evaluation, unchanged but for the start weights and what
+today's PyTorch, or a CPU, would not run.
 
 Examples:
     python benchmarks/training.py
@@ -199,6 +199,8 @@ def prepare(theirs: Any, cfg: CfgNode, ours: nn.Module, device: torch.device) ->
         module_class: Any = nn.Module
         tensor_class.cuda = module_class.cuda = lambda self, *args, **kwargs: self
         theirs.compute_jaccard_distance = on_cpu(theirs.compute_jaccard_distance)
+    sampler_class: Any = torch.utils.data.Sampler
+    sampler_class.__init__ = lambda self, *args: None  # PyTorch's took an argument when theirs was written
     evaluate_theirs, theirs.Evaluator.evaluate = theirs.Evaluator.evaluate, evaluate
     theirs.create_model = create_model
     theirs.extract_features = timed("extract", theirs.extract_features)

@@ -1,6 +1,7 @@
-"""Runs that come to grief: ``python tests/interrupted_runs.py ROOT FOLDER ENDING ...`` prints their exit codes as JSON.
+"""Runs that come to grief; prints their exit codes as JSON.
 
-Each runs in a fork of this process, which has started no threads and imported PyTorch only once.
+``python tests/interrupted_runs.py ROOT FOLDER THREADS ENDING ...``: each runs in a fork of this process, which has
+started no threads and imported PyTorch only once.
 """
 
 import io
@@ -122,7 +123,7 @@ def out_of_space():
     ImageHHCLEngine.train = trap
 
 
-def run_and_end(ending, root, folder):
+def run_and_end(ending, root, folder, threads):
     """The exit code of one run, negative if a signal killed it; what it printed is in ``ENDING.txt``."""
     process = os.fork()
     if process == 0:
@@ -132,7 +133,7 @@ def run_and_end(ending, root, folder):
             os.dup2(output, 1)
             os.dup2(output, 2)
             globals()[ending]()
-            torch.set_num_threads(2)  # as in the tests
+            torch.set_num_threads(threads)  # as where the results are compared
             code = train_hhcl.main(arguments(root, folder / ending))
             sys.stdout.flush()
             sys.stderr.flush()
@@ -142,5 +143,5 @@ def run_and_end(ending, root, folder):
 
 
 if __name__ == "__main__":
-    root, folder, *endings = sys.argv[1:]
-    print(json.dumps({ending: run_and_end(ending, root, Path(folder)) for ending in endings}))
+    root, folder, threads, *endings = sys.argv[1:]
+    print(json.dumps({ending: run_and_end(ending, root, Path(folder), int(threads)) for ending in endings}))
