@@ -166,10 +166,10 @@ def _memory_of_process(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def in_own_process(measure: Any, path: Path, options: argparse.Namespace) -> Any:
+def in_own_process(measure: Any, *arguments: Any) -> Any:
     """Run a measurement in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, path, options).result()
+        return pool.submit(measure, *arguments).result()
 
 
 def measure_all(path: Path, num_images: int, options: argparse.Namespace) -> list[Record]:

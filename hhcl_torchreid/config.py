@@ -19,6 +19,7 @@ __all__ = [
     "load_config",
     "lr_scheduler_kwargs",
     "optimizer_kwargs",
+    "set_value",
 ]
 
 # These may be of several types, and are None until somebody sets them; yacs would hold on to one type.
@@ -188,21 +189,21 @@ def load_config(path: str = "", overrides: dict[str, Any] | None = None, options
     cfg = get_default_config()
     defaults = {key: _get(cfg, key) for key in FREE_TYPES}
     for key in FREE_TYPES:
-        _set(cfg, key, None)
+        set_value(cfg, key, None)
     if path:
         if not os.path.isfile(path):
             raise InputError(f"no configuration file {path!r}: configs/ holds those that come with hhcl-torchreid")
         _merge(cfg, lambda: cfg.merge_from_file(path), f"in {path}")
     for key, value in (overrides or {}).items():
-        _set(cfg, key, value)
+        set_value(cfg, key, value)
     if len(options) % 2:
         raise InputError(f"settings come in pairs, KEY VALUE; the last one, {options[-1]!r}, stands alone")
     _merge(cfg, lambda: cfg.merge_from_list(list(options)), "on the command line")
     for key, default in defaults.items():
         if _get(cfg, key) is None:
-            _set(cfg, key, default)
+            set_value(cfg, key, default)
         elif _get(cfg, key) is False:
-            _set(cfg, key, "off")  # a bare off is False in YAML
+            set_value(cfg, key, "off")  # a bare off is False in YAML
     return cfg
 
 
@@ -232,7 +233,8 @@ def _get(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
-def _set(cfg: CfgNode, key: str, value: Any) -> None:
+def set_value(cfg: CfgNode, key: str, value: Any) -> None:
+    """Sets a key by its full name, such as ``cluster.eps``."""
     *parents, name = key.split(".")
     (_get(cfg, ".".join(parents)) if parents else cfg)[name] = value
 

@@ -290,13 +290,14 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
         self._epoch_lr, self._print_freq = self.get_current_lr(), print_freq
         row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self._epoch_lr}
-        self._start_epoch(row)
+        batches = self._start_epoch(row)
         self._losses: list[float] = []
         self._unread_losses: list[Tensor] = []
         with self._timed("seconds_train", row):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
             self._read_losses()
         distributed.broadcast_buffers(self.model)
+        row["seconds_data"] = batches.seconds
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             self._stop("weights that are no numbers", self.batch_idx + 1)
@@ -306,7 +307,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         if not self._is_tested():
             self._save(LAST_CHECKPOINT)
 
-    def _start_epoch(self, row: dict[str, Any]) -> None:
+    def _start_epoch(self, row: dict[str, Any]) -> AugmentedBatches:
         """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
         if not distributed.is_main():
             # Only the main process's random states are saved, and dropout should differ between processes.
@@ -337,6 +338,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.train_loader = tqdm(
             batches, desc=f"epoch {self.epoch + 1}", unit="it", total=len(batches), disable=None, leave=False
         )
+        return batches
 
     def _generator(self, purpose: str) -> np.random.Generator:
         """A generator of its own for each epoch and purpose: a resumed run draws what the whole run would have."""

@@ -42,6 +42,7 @@ METRIC_COLUMNS = (
     "seconds_extract",
     "seconds_label",
     "seconds_train",
+    "seconds_data",
     "seconds_evaluate",
 )
 

@@ -1,6 +1,7 @@
 """The loaders that torchreid's loops go through: batches of one epoch of training, and of a test set."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,9 @@ class AugmentedBatches:
         augmentation (BatchAugmentation): what happens to them.
         generator (numpy.random.Generator): source of what the augmentation draws.
         group_size (int): images that stay together in one process.
+
+    Attributes:
+        seconds (float): time spent on making batches so far, which the training loop waited for.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class AugmentedBatches:
         self.augmentation = augmentation
         self.generator = generator
         self.group_size = group_size
+        self.seconds = 0.0
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -53,12 +58,19 @@ class AugmentedBatches:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         # The bank may look ahead, so that its workers have something to decode.
         chosen, ahead = itertools.tee(self.sampler)
+        started = time.monotonic()
         own_ahead = (indices[own_part(len(indices), self.group_size)] for indices in ahead)
         for indices, images in zip(chosen, self.bank.batches(own_ahead), strict=True):
-            height, width = images.shape[2:]
-            draws = self.augmentation.draw(len(indices), height, width, self.generator)
-            own_draws = AugmentationDraws(*(draw[own_part(len(indices), self.group_size)] for draw in draws))
-            yield {"img": self.augmentation.apply(images, own_draws), "pid": self.labels[torch.tensor(indices)]}
+            batch = {"img": self._augment(images, len(indices)), "pid": self.labels[torch.tensor(indices)]}
+            self.seconds += time.monotonic() - started
+            yield batch
+            started = time.monotonic()
+
+    def _augment(self, own_images: Tensor, batch_size: int) -> Tensor:
+        height, width = own_images.shape[2:]
+        draws = self.augmentation.draw(batch_size, height, width, self.generator)
+        own = own_part(batch_size, self.group_size)
+        return self.augmentation.apply(own_images, AugmentationDraws(*(draw[own] for draw in draws)))
 
 
 class TestBatches:
