@@ -41,6 +41,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     """
     _check_settings(cfg)
     torchreid.utils.set_random_seed(cfg.train.seed)
+    torch.backends.cudnn.benchmark = True  # as torchreid's own main.py
     log = "test.log" if cfg.test.evaluate else "train.log"
     with catch_signals(), libraries_writing(cfg.data.save_dir), _logging_to(cfg.data.save_dir, log):
         print(f"Show configuration\n{cfg}\n")
