@@ -9,7 +9,6 @@ import torchreid
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hhcl_torchreid import build_model
 from hhcl_torchreid.acceleration import choose_precision, compile_model, fuse_optimizer
 from hhcl_torchreid.errors import InputError
 
@@ -66,7 +65,7 @@ def test_a_machine_without_a_compiler_is_told_so():
         torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler"), "fx_graph_cache": False}),
         pytest.raises(InputError, match=r"train.compile: torch.compile fails here .*: set it to False"),
     ):
-        compile_model(build_model("shufflenet_v2_x0_5", pretrained=False), (64, 32))
+        compile_model(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid()), (8, 8))
 
 
 class WaitsForGpu(TorchDispatchMode):
