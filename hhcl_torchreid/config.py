@@ -100,7 +100,7 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.train.max_epoch = 60
     cfg.train.start_epoch = 0
     cfg.train.batch_size = 256
-    cfg.train.bn_groups = 1  # parts of a batch with batch-norm statistics of their own; 4 GPUs are 4 groups
+    cfg.train.bn_groups = 1  # parts of a batch with own batch-norm statistics; of N processes a multiple of N
     cfg.train.amp = "auto"  # the network's arithmetic: off (float32), bf16, fp16, auto (what the processor is made for)
     cfg.train.compile = False  # torch.compile: minutes once, then faster steps
     cfg.train.fixbase_epoch = 0  # epochs in which only train.open_layers learn

@@ -19,7 +19,14 @@ from tqdm import tqdm
 from . import distributed, reports
 from .acceleration import choose_precision
 from .batch_norm import InGroups
-from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint, writing
+from .checkpoint import (
+    libraries_writing,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    writing,
+)
 from .clustering import re_ranking
 from .data.bank import ImageBank
 from .data.images import DecodedImages
@@ -266,18 +273,19 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             if start_epoch < max_epoch:
                 # Finds out early whether there is room, and leaves something to resume from the first step on.
                 self._save(LAST_CHECKPOINT)
-        super().run(
-            save_dir=save_dir,
-            max_epoch=max_epoch,
-            start_epoch=start_epoch,
-            print_freq=print_freq,
-            fixbase_epoch=fixbase_epoch,
-            open_layers=open_layers,
-            start_eval=start_eval,
-            eval_freq=eval_freq,
-            visrank_topk=visrank_topk,
-            **test_settings,
-        )
+        with libraries_writing(save_dir):
+            super().run(
+                save_dir=save_dir,
+                max_epoch=max_epoch,
+                start_epoch=start_epoch,
+                print_freq=print_freq,
+                fixbase_epoch=fixbase_epoch,
+                open_layers=open_layers,
+                start_eval=start_eval,
+                eval_freq=eval_freq,
+                visrank_topk=visrank_topk,
+                **test_settings,
+            )
         if distributed.is_main():
             self._write_pictures()
 

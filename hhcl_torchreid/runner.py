@@ -1,7 +1,6 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
-import errno
 import sys
 import time
 import warnings
@@ -16,7 +15,7 @@ from yacs.config import CfgNode
 
 from . import config, distributed, reports
 from .acceleration import compile_model, fuse_optimizer
-from .checkpoint import writing
+from .checkpoint import libraries_writing, writing
 from .data.datasets import check_datasets
 from .data.sampler import check_batch_size
 from .engine import LAST_CHECKPOINT, ImageHHCLEngine
@@ -24,8 +23,6 @@ from .errors import InputError
 from .interruption import catch_signals
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .pseudo_labels import PseudoLabeler
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 
@@ -47,10 +44,11 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     """
     _check_settings(cfg)
     torchreid.utils.set_random_seed(cfg.train.seed)
+    torch.backends.cudnn.benchmark = True  # as torchreid's own main.py
     log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
     with (
         catch_signals(),
-        _full_disk_in_a_sentence(cfg.data.save_dir),
+        libraries_writing(cfg.data.save_dir),
         log if distributed.is_main() else contextlib.nullcontext(),
     ):
         print(f"Show configuration\n{cfg}\n")
@@ -220,18 +218,6 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     for picture in pictures:
         if picture.exists():
             print(f"  {picture}")
-
-
-@contextlib.contextmanager
-def _full_disk_in_a_sentence(folder: str) -> Iterator[None]:
-    """For the log and TensorBoard's events, which others write; checkpoints and tables say it themselves."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        with writing(folder, "; the last checkpoint is intact"):
-            raise
 
 
 @contextlib.contextmanager

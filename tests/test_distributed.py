@@ -205,9 +205,10 @@ def test_a_step_in_two_processes_is_a_step_in_groups(data_root, tmp_path, settin
     expected = one_step(data_root, tmp_path / "one", settings)
     found, errors = in_two_processes(tmp_path, one_step, data_root, tmp_path / "two", settings)
     assert "deprecated" not in errors, errors
+    assert found[0].pop("results") == found[1].pop("results")
+    del expected["results"]
     for of_rank in found:
         assert of_rank.keys() == expected.keys()
-        assert of_rank.pop("results") == pytest.approx(expected["results"])
         for name, value in of_rank.items():
             torch.testing.assert_close(
                 value, expected[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
