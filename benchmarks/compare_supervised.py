@@ -54,8 +54,8 @@ def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
             layer.momentum = None  # the mean over all batches
     model.train()
     order = torch.randperm(len(engine.bank), generator=torch.Generator().manual_seed(cfg.train.seed))
-    for indices in order.split(cfg.train.batch_size):
-        engine.extract_features(engine.bank[indices].to(engine.device))
+    for images in engine.bank.batches(order.split(cfg.train.batch_size)):
+        engine.extract_features(images)
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
     (result,) = engine.results.values()
     return {"after": result, "images_seen": 0}

@@ -7,7 +7,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["forward_in_groups"]
+__all__ = ["InGroups", "forward_in_groups"]
+
+
+class InGroups(nn.Module):
+    """A model that runs its batches through :func:`forward_in_groups`.
+
+    Args:
+        model: (B, ...) -> (B, D).
+        group_size: images per group.
+    """
+
+    def __init__(self, model: nn.Module, group_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.group_size = group_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, D), in the order of the images."""
+        return forward_in_groups(self.model, images, self.group_size)
 
 
 def forward_in_groups(model: nn.Module, images: Tensor, group_size: int) -> Tensor:
@@ -35,11 +53,11 @@ def forward_in_groups(model: nn.Module, images: Tensor, group_size: int) -> Tens
 @contextmanager
 def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
+    settings = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
-        layer.momentum = 0.0
+        layer.momentum, layer.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        for layer, (momentum, num_batches_tracked) in zip(layers, settings, strict=True):
+            layer.momentum, layer.num_batches_tracked = momentum, num_batches_tracked

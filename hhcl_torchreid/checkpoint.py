@@ -1,7 +1,9 @@
 """Checkpoints: written whole or not at all, and read without running any code that they hold."""
 
+import errno
 import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,16 @@ import torch
 
 from .errors import InputError
 
-__all__ = ["load_checkpoint", "random_states", "restore_random_states", "save_checkpoint", "writing"]
+__all__ = [
+    "libraries_writing",
+    "load_checkpoint",
+    "random_states",
+    "restore_random_states",
+    "save_checkpoint",
+    "writing",
+]
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
@@ -57,6 +68,28 @@ def writing(path: str | Path, consequence: str = "") -> Iterator[None]:
             f"cannot write {path}: {reason}{consequence}; free some space there or set data.save_dir to a folder that "
             "can be written"
         ) from error
+
+
+@contextmanager
+def libraries_writing(folder: str | Path) -> Iterator[None]:
+    """The same for what libraries write to a run's folder in their own time, such as TensorBoard's events.
+
+    Raises:
+        InputError: the disk is full or broken, or the folder has vanished.
+    """
+    hook = threading.excepthook
+    # TensorBoard's thread hands its error on to the main thread, which says it in a sentence.
+    threading.excepthook = lambda thread: None if issubclass(thread.exc_type, OSError) else hook(thread)
+    try:
+        yield
+    except OSError as error:
+        is_in_folder = error.filename is not None and os.fsdecode(error.filename).startswith(str(folder))
+        if error.errno not in DISK_ERRORS and not is_in_folder:
+            raise
+        with writing(folder, "; the last checkpoint is as it was"):
+            raise
+    finally:
+        threading.excepthook = hook
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -19,10 +19,11 @@ __all__ = [
     "load_config",
     "lr_scheduler_kwargs",
     "optimizer_kwargs",
+    "set_value",
 ]
 
-# These may be a number or a list, or are None until somebody sets them; yacs would hold on to one type.
-FREE_TYPES = ("cluster.eps",)
+# These may be of several types, and are None until somebody sets them; yacs would hold on to one type.
+FREE_TYPES = ("cluster.eps", "data.cache", "train.amp")
 
 
 def get_default_config() -> CfgNode:
@@ -59,6 +60,7 @@ def _add_model_and_data(cfg: CfgNode) -> None:
     cfg.data.sources = ["market1501"]
     cfg.data.targets = ["market1501"]
     cfg.data.workers = 4  # processes that decode images
+    cfg.data.cache = "auto"  # where decoded images stay: gpu, ram, off (nowhere), auto (where there is room)
     cfg.data.split_id = 0
     cfg.data.height = 256  # pixels
     cfg.data.width = 128  # pixels
@@ -98,7 +100,9 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.train.max_epoch = 60
     cfg.train.start_epoch = 0
     cfg.train.batch_size = 256
-    cfg.train.bn_groups = 1  # parts of a batch with batch-norm statistics of their own; 4 GPUs are 4 groups
+    cfg.train.bn_groups = 1  # parts of a batch with own batch-norm statistics; of N processes a multiple of N
+    cfg.train.amp = "auto"  # the network's arithmetic: off (float32), bf16, fp16, auto (what the processor is made for)
+    cfg.train.compile = False  # torch.compile: minutes once, then faster steps
     cfg.train.fixbase_epoch = 0  # epochs in which only train.open_layers learn
     cfg.train.open_layers = ["neck"]
     cfg.train.staged_lr = False  # train.new_layers learn at train.lr, the others at train.base_lr_mult times it
@@ -185,19 +189,21 @@ def load_config(path: str = "", overrides: dict[str, Any] | None = None, options
     cfg = get_default_config()
     defaults = {key: _get(cfg, key) for key in FREE_TYPES}
     for key in FREE_TYPES:
-        _set(cfg, key, None)
+        set_value(cfg, key, None)
     if path:
         if not os.path.isfile(path):
             raise InputError(f"no configuration file {path!r}: configs/ holds those that come with hhcl-torchreid")
         _merge(cfg, lambda: cfg.merge_from_file(path), f"in {path}")
     for key, value in (overrides or {}).items():
-        _set(cfg, key, value)
+        set_value(cfg, key, value)
     if len(options) % 2:
         raise InputError(f"settings come in pairs, KEY VALUE; the last one, {options[-1]!r}, stands alone")
     _merge(cfg, lambda: cfg.merge_from_list(list(options)), "on the command line")
     for key, default in defaults.items():
         if _get(cfg, key) is None:
-            _set(cfg, key, default)
+            set_value(cfg, key, default)
+        elif _get(cfg, key) is False:
+            set_value(cfg, key, "off")  # a bare off is False in YAML
     return cfg
 
 
@@ -227,7 +233,8 @@ def _get(cfg: CfgNode, key: str) -> Any:
     return cfg
 
 
-def _set(cfg: CfgNode, key: str, value: Any) -> None:
+def set_value(cfg: CfgNode, key: str, value: Any) -> None:
+    """Sets a key by its full name, such as ``cluster.eps``."""
     *parents, name = key.split(".")
     (_get(cfg, ".".join(parents)) if parents else cfg)[name] = value
 

@@ -14,19 +14,28 @@ import torch
 import torchreid
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from . import reports
-from .batch_norm import forward_in_groups
-from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint, writing
+from . import distributed, reports
+from .acceleration import choose_precision
+from .batch_norm import InGroups
+from .checkpoint import (
+    libraries_writing,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    writing,
+)
 from .clustering import re_ranking
-from .data.images import DecodedImages, check_readable, load_images
-from .data.loader import AugmentedBatches
+from .data.bank import ImageBank
+from .data.images import DecodedImages
+from .data.loader import AugmentedBatches, TestBatches
 from .data.sampler import CrossCameraBatchSampler, check_batch_size
 from .data.transforms import BatchAugmentation, normalize_images
 from .errors import InputError
 from .evaluation import evaluate_rank
+from .interruption import uninterrupted
 from .memory import HybridMemory
 from .pseudo_labels import PseudoLabeler
 
@@ -43,9 +52,14 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     labels and rebuilds the memory; then it trains as torchreid's engines do. The true identities of the training images
     are never used, but for the columns ``ari`` and ``nmi`` of ``metrics.csv`` (and with ``labels="identities"``).
 
-    Images are decoded once, resized with bicubic interpolation, and stay in memory as bytes: training and extraction
-    read from there, so the engine needs nothing but the file list of the data manager's train loader. Query and gallery
-    images go through the same decoding.
+    Images are decoded once, resized with bicubic interpolation, and stay as bytes on the GPU or in RAM where they fit:
+    training, extraction and tests read from there, so the engine needs nothing but the file lists of the data manager's
+    loaders. A step never waits for the GPU: losses are looked at when they are printed, and at the end of an epoch.
+
+    Processes that ``torchrun`` has started (:func:`~hhcl_torchreid.distributed.processes`) share the work: each takes a
+    part of the extraction, the neighbour search and every batch. Labels, batches, augmentation, loss, memory and
+    running statistics are those of one process: ``batch_size_train`` and ``bn_groups`` count the images of all
+    processes together. The main process alone evaluates, prints and writes files.
 
     Reference:
         Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification. IC-NIDC
@@ -70,7 +84,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         transforms (sequence of str, optional): augmentation, see ``BatchAugmentation``. Default is flip, pad and crop,
             erase.
         bn_groups (int, optional): parts of the batch that have batch-norm statistics of their own. Four give one GPU
-            the result of the authors' four. Default is 1.
+            the result of the authors' four. In a run of several processes a multiple of their number. Default is 1.
+        cache (str, optional): where decoded images stay: "gpu", "ram", "off", or "auto", which measures what is free,
+            see ``hhcl_torchreid.data.bank``. Default is "auto".
+        amp (str, optional): arithmetic of the network: "off" (float32), "bf16", "fp16", or "auto", which takes what the
+            processor has units for. Loss, memory and distances are float32 always. Default is "auto".
         labels (str, optional): "clusters", or "identities" to train with the true labels. Default is "clusters".
         seed (int, optional): seed of the batches, the augmentation and the memory. Default is 1.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
@@ -99,6 +117,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         engine.run(save_dir='log/hhcl-market1501', max_epoch=60, eval_freq=10)
     """
 
+    model: Any
     train_loader: Any
 
     def __init__(
@@ -119,6 +138,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         iters: int = 200,
         transforms: Sequence[str] = ("random_flip", "random_pad_crop", "random_erase"),
         bn_groups: int = 1,
+        cache: str = "auto",
+        amp: str = "auto",
         labels: str = "clusters",
         seed: int = 1,
         description: dict[str, Any] | None = None,
@@ -132,12 +153,21 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         check_batch_size(self.batch_size, num_instances)
         if bn_groups < 1 or self.batch_size % bn_groups:
             raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({self.batch_size})")
+        if bn_groups % distributed.world_size():
+            raise InputError(
+                f"train.bn_groups ({bn_groups}) must be a multiple of the number of processes "
+                f"({distributed.world_size()}), as each has batch-norm statistics of its own: set train.bn_groups "
+                f"{distributed.world_size()}"
+            )
 
         self.model = model
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.register_model("model", model, optimizer, scheduler)
         self.device = next(model.parameters()).device
+        self.precision = choose_precision(amp, self.device)
+        print(f"=> The network computes in {str(self.precision).removeprefix('torch.')} (train.amp {amp})")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
         self.labeler = labeler or PseudoLabeler(eps=0.45)
         self.memory_settings: dict[str, Any] = {
@@ -164,24 +194,31 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(self.train_loader.dataset.data)
         self.cameras = np.array([camera for _, _, camera, _ in self.records])
+        self.bank = self._make_bank(self.records, cache, "training images")
         self.test_loader = {
-            name: {split: self._decoding_loader(loader) for split, loader in splits.items()}
-            for name, splits in datamanager.test_loader.items()
+            name: {
+                split: self._make_test_batches(loader, cache, f"{split} images of {name}")
+                for split, loader in loaders.items()
+            }
+            for name, loaders in datamanager.test_loader.items()
         }
-        self._bank: Tensor | None = None
         self.labels: Tensor | None = None
         self.rows: list[dict[str, Any]] = []
         self.best = -math.inf
         self.results: dict[str, dict[str, float]] = {}
         self.results_before: dict[str, dict[str, float]] = {}
         self.resumed = False
+        self.epochs_done = 0
         self.save_dir = ""
         self.max_epoch = 0
         self.visrank_at_end = False
 
-    def _decoding_loader(self, loader: Any) -> DataLoader:
-        images = DecodedImages(loader.dataset.data, self.datamanager.height, self.datamanager.width)
-        return DataLoader(images, batch_size=loader.batch_size, num_workers=loader.num_workers, pin_memory=self.use_gpu)
+    def _make_bank(self, records: Sequence[tuple[str, int, int, int]], cache: str, name: str) -> ImageBank:
+        images = DecodedImages(records, self.datamanager.height, self.datamanager.width)
+        return ImageBank(images, cache, self.datamanager.train_loader.num_workers, self.device, name)
+
+    def _make_test_batches(self, loader: Any, cache: str, name: str) -> TestBatches:
+        return TestBatches(self._make_bank(loader.dataset.data, cache, name), loader.batch_size)
 
     def run(
         self,
@@ -220,52 +257,70 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "ranks": ranks,
         }
         self.save_dir = save_dir
-        with writing(save_dir):
-            Path(save_dir).mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=save_dir).close()
+        distributed.from_main(self._check_folder)
+        if not distributed.is_main():
+            self.writer = _NoWriter()
         if test_only or (self.resumed and start_epoch >= max_epoch):
             self.test(visrank=visrank, visrank_topk=visrank_topk, save_dir=save_dir, rerank=rerank, **test_settings)
             return
         self.max_epoch, self.start_eval, self.eval_freq, self.visrank_at_end = max_epoch, start_eval, eval_freq, visrank
-        self.start_epoch = self.epoch = start_epoch
+        self.start_epoch = self.epoch = self.epochs_done = start_epoch
         if not self.resumed:
             print("=> Test before training")
             with self._timed("seconds_evaluate", {"epoch": start_epoch}) as row:
                 self.test(save_dir=save_dir, **test_settings)
             self._record({**row, **self._mean_results()})
             self.results_before = dict(self.results)
-        super().run(
-            save_dir=save_dir,
-            max_epoch=max_epoch,
-            start_epoch=start_epoch,
-            print_freq=print_freq,
-            fixbase_epoch=fixbase_epoch,
-            open_layers=open_layers,
-            start_eval=start_eval,
-            eval_freq=eval_freq,
-            visrank_topk=visrank_topk,
-            **test_settings,
-        )
-        self._write_pictures()
+            if start_epoch < max_epoch:
+                # Finds out early whether there is room, and leaves something to resume from the first step on.
+                self._save(LAST_CHECKPOINT)
+        with libraries_writing(save_dir):
+            super().run(
+                save_dir=save_dir,
+                max_epoch=max_epoch,
+                start_epoch=start_epoch,
+                print_freq=print_freq,
+                fixbase_epoch=fixbase_epoch,
+                open_layers=open_layers,
+                start_eval=start_eval,
+                eval_freq=eval_freq,
+                visrank_topk=visrank_topk,
+                **test_settings,
+            )
+        if distributed.is_main():
+            self._write_pictures()
+
+    def _check_folder(self) -> None:
+        with writing(self.save_dir):
+            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.save_dir).close()
 
     def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
-        self._epoch_lr = self.get_current_lr()
+        self._epoch_lr, self._print_freq = self.get_current_lr(), print_freq
         row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self._epoch_lr}
-        self._start_epoch(row)
+        batches = self._start_epoch(row)
         self._losses: list[float] = []
+        self._unread_losses: list[Tensor] = []
         with self._timed("seconds_train", row):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
+            self._read_losses()
+        distributed.broadcast_buffers(self.model)
+        row["seconds_data"] = batches.seconds
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
-        if not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
-            self._stop("weights that are no numbers")
+        if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
+            self._stop("weights that are no numbers", self.batch_idx + 1)
         row["loss"] = sum(self._losses) / len(self._losses)
+        self.epochs_done = self.epoch + 1
         self._record(row)
         if not self._is_tested():
             self._save(LAST_CHECKPOINT)
 
-    def _start_epoch(self, row: dict[str, Any]) -> None:
+    def _start_epoch(self, row: dict[str, Any]) -> AugmentedBatches:
         """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
+        if not distributed.is_main():
+            # Only the main process's random states are saved, and dropout should differ between processes.
+            torchreid.utils.set_random_seed(int(self._generator(f"rank {distributed.rank()}").integers(2**31)))
         with self._timed("seconds_extract", row):
             features = self.extract_training_features()
         with self._timed("seconds_label", row):
@@ -286,25 +341,17 @@ class ImageHHCLEngine(torchreid.engine.Engine):
                 self._generator("sampler"),
             ),
             self.augmentation,
-            self.device,
             self._generator("augmentation"),
+            self.group_size,
         )
         self.train_loader = tqdm(
             batches, desc=f"epoch {self.epoch + 1}", unit="it", total=len(batches), disable=None, leave=False
         )
+        return batches
 
     def _generator(self, purpose: str) -> np.random.Generator:
         """A generator of its own for each epoch and purpose: a resumed run draws what the whole run would have."""
         return np.random.default_rng([self.seed, self.epoch, *purpose.encode()])
-
-    @property
-    def bank(self) -> Tensor:
-        """(N, 3, H, W) uint8, the training images in the order of ``records``; decoded when first asked for."""
-        if self._bank is None:
-            images = DecodedImages(self.records, self.datamanager.height, self.datamanager.width)
-            workers = self.datamanager.train_loader.num_workers
-            self._bank = load_images(images, workers, "decode training images")
-        return self._bank
 
     @torch.no_grad()
     def extract_training_features(self) -> Tensor:
@@ -317,12 +364,16 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             InputError: unreadable images.
         """
         self.set_model_mode("eval")
-        features = []
-        with tqdm(total=len(self.bank), desc="extract features", unit="img", disable=None, leave=False) as progress:
-            for images in self.bank.split(self.batch_size):
-                features.append(self.extract_features(images.to(self.device, non_blocking=True)).float())
+        # In whole batches, so that a feature does not depend on the number of processes.
+        of_ranks = distributed.parts(len(self.bank), self.batch_size)
+        own = of_ranks[distributed.rank()]
+        features = [torch.empty(0, self.model.feature_dim, device=self.device)]
+        total = own.stop - own.start
+        with tqdm(total=total, desc="extract features", unit="img", disable=None, leave=False) as progress:
+            for _, images in self.bank.in_order(self.batch_size, own):
+                features.append(self.extract_features(images))
                 progress.update(len(images))
-        return torch.cat(features)
+        return distributed.gather_rows(torch.cat(features), of_ranks)
 
     def _make_labels(self, features: Tensor, row: dict[str, Any]) -> Tensor:
         """Pseudo labels on the CPU; those of the epoch before where this one has no two clusters."""
@@ -356,45 +407,72 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         print(f"=> Epoch {self.epoch + 1} found {found} and goes on with the labels of the epoch before: {advice}")
         return self.labels
 
-    def forward_backward(self, data: dict[str, Tensor]) -> dict[str, float]:
-        """One optimiser step and one update of the memory."""
+    def forward_backward(self, data: dict[str, Tensor]) -> dict[str, float] | None:
+        """One optimiser step and one update of the memory, which a signal does not break off.
+
+        Returns:
+            The mean loss since the last time, where torchreid's loop prints it; else nothing, and the GPU works on.
+        """
         images, labels = self.parse_data_for_train(data)
-        features = forward_in_groups(self.model, images, self.group_size)
-        loss = self.memory(features, labels)
+        of_ranks = distributed.parts(len(labels), self.group_size)
+        with uninterrupted():
+            with self._autocast():
+                features = self._grouped_model(images)
+            features = distributed.gather_features(features, of_ranks)
+            loss = self.memory(features, labels)
 
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.memory.update(features, labels)
+            self.optimizer.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.memory.update(features, labels)
+            self._unread_losses.append(loss.detach())
+        if (self.batch_idx + 1) % self._print_freq:
+            return None
+        losses = self._read_losses()
+        return {"loss": sum(losses) / len(losses)}
 
-        loss_value = loss.item()
-        if not math.isfinite(loss_value):
-            self._stop(f"a loss of {loss_value}")
-        self._losses.append(loss_value)
-        return {"loss": loss_value}
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
-    def _stop(self, found: str) -> NoReturn:
-        last = Path(self.save_dir, "model", LAST_CHECKPOINT)
-        kept = f"the last good checkpoint is {last}" if last.exists() else "nothing was saved yet"
+    def two_stepped_transfer_learning(
+        self, epoch: int, fixbase_epoch: int, open_layers: str | list[str] | None, model: torch.nn.Module | None = None
+    ) -> None:
+        """Torchreid's choice of the layers that learn in this epoch."""
+        super().two_stepped_transfer_learning(epoch, fixbase_epoch, open_layers, model)
+        # Anew in every epoch: DistributedDataParallel counts on the weights that learn when it is made.
+        self._grouped_model = distributed.data_parallel(InGroups(self.model, self.group_size))
+
+    def _read_losses(self) -> list[float]:
+        """The losses of the steps since the last call; here the CPU waits for the GPU.
+
+        Raises:
+            InputError: one of them is not a number.
+        """
+        losses = torch.stack(self._unread_losses).tolist() if self._unread_losses else []
+        for iteration, loss in enumerate(losses, len(self._losses) + 1):
+            if not math.isfinite(loss):
+                self._stop(f"a loss of {loss}", iteration)
+        self._losses += losses
+        self._unread_losses.clear()
+        return losses
+
+    def _stop(self, found: str, iteration: int) -> NoReturn:
         raise InputError(
-            f"training gave {found} at epoch {self.epoch + 1}, iteration {self.batch_idx + 1}, learning rate "
-            f"{self._epoch_lr:g}: lower train.lr; {kept}"
+            f"training gave {found} at epoch {self.epoch + 1}, iteration {iteration}, learning rate "
+            f"{self._epoch_lr:g}: lower train.lr; the last good checkpoint, of {self.epochs_done} epochs, is "
+            f"{Path(self.save_dir, 'model', LAST_CHECKPOINT)}"
         )
 
     def extract_features(self, input: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 pixels, or float32 normalised ones -> (B, D) features."""
+        """(B, 3, H, W) uint8 pixels, or float32 normalised ones -> (B, D) float32 features.
+
+        In the precision of training: the memory starts from what the network gives there.
+        """
         if input.dtype == torch.uint8:
             input = normalize_images(input, self.mean, self.std)
-        return self.model(input)
-
-    def parse_data_for_eval(self, data: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, identities and cameras of a batch.
-
-        Raises:
-            InputError: unreadable images.
-        """
-        check_readable([path for path, good in zip(data["impath"], data["readable"], strict=True) if not good])
-        return super().parse_data_for_eval(data)
+        with self._autocast():
+            return self.model(input).float()
 
     def _is_tested(self) -> bool:
         """Whether torchreid's run tests the model after this epoch."""
@@ -407,7 +485,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self._test_started = time.monotonic()
         training_has_ended = self.epoch + 1 == self.max_epoch and bool(self.rows)
         visrank = visrank or (training_has_ended and self.visrank_at_end)
-        return super().test(visrank=visrank, save_dir=save_dir, **settings)
+        test = super().test
+        rank1, self.results = distributed.from_main(
+            lambda: (test(visrank=visrank, save_dir=save_dir, **settings), self.results)
+        )
+        return rank1
 
     @torch.no_grad()
     def _evaluate(
@@ -459,15 +541,15 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             )
         return float(cmc[0]), float(mean_ap)
 
-    def _extract_test_set(self, loader: DataLoader, split: str) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    def _extract_test_set(self, loader: TestBatches, split: str) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Features, identities and cameras of a query or gallery set, on the CPU."""
         features, identities, cameras = [], [], []
         for data in tqdm(loader, desc=f"extract {split} features", unit="batch", disable=None, leave=False):
             images, batch_identities, batch_cameras = self.parse_data_for_eval(data)
-            features.append(self.extract_features(images.to(self.device, non_blocking=True)).float().cpu())
+            features.append(self.extract_features(images))
             identities.append(batch_identities)
             cameras.append(batch_cameras)
-        return torch.cat(features), torch.cat(identities).numpy(), torch.cat(cameras).numpy()
+        return torch.cat(features).cpu(), torch.cat(identities).numpy(), torch.cat(cameras).numpy()
 
     def _mean_results(self) -> dict[str, float]:
         """MAP and rank-1 of the last test, the mean over the target data sets."""
@@ -482,7 +564,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         row = self.rows.pop()
         row["seconds_evaluate"] = time.monotonic() - self._test_started
         self._record({**row, **self._mean_results()})
-        reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
+        if distributed.is_main():
+            reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
         is_best = is_best or self.rows[-1]["mAP"] > self.best
         self.best = max(self.best, self.rows[-1]["mAP"])
         self._save(LAST_CHECKPOINT)
@@ -490,16 +573,20 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self._save(BEST_CHECKPOINT)
 
     def _save(self, name: str) -> None:
-        save_checkpoint(self.state_dict(), Path(self.save_dir, "model", name))
+        if not distributed.is_main():
+            return
+        with uninterrupted():
+            save_checkpoint(self.state_dict(), Path(self.save_dir, "model", name))
 
     def state_dict(self) -> dict[str, Any]:
         """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
         return {
             "state_dict": self.model.state_dict(),
-            "epoch": self.epoch + 1,
+            "epoch": self.epochs_done,
             "rank1": self.rows[-1].get("rank1", 0.0),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "scaler": self.scaler.state_dict(),
             "best": self.best,
             "results_before": self.results_before,
             "rows": self.rows,
@@ -521,7 +608,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         Raises:
             InputError: no such file, no checkpoint, or one of another model or optimiser.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint = distributed.from_main(lambda: load_checkpoint(path))
         missing = {"state_dict", "epoch", "optimizer", "rows", "random"} - checkpoint.keys()
         if missing:
             raise InputError(
@@ -539,6 +626,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             ) from None
         if self.scheduler is not None and checkpoint["scheduler"] is not None:
             self.scheduler.load_state_dict(checkpoint["scheduler"])
+        if checkpoint.get("scaler"):
+            self.scaler.load_state_dict(checkpoint["scaler"])
         for name in ("rows", "labels", "best", "results_before"):
             setattr(self, name, checkpoint[name])
         self.labeler.independence_limit = checkpoint["independence_limit"]
@@ -550,11 +639,15 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def _timed(self, column: str, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         started = time.monotonic()
         yield row
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         row[column] = time.monotonic() - started
 
     def _record(self, row: dict[str, Any]) -> None:
         """Adds a line to ``metrics.csv``."""
         self.rows.append(row)
+        if not distributed.is_main():
+            return
         reports.write_metrics(self.rows, Path(self.save_dir, "metrics.csv"))
         if self.labels is not None:
             reports.write_labels(self.records, self.labels, Path(self.save_dir, "labels.csv"))
@@ -570,3 +663,13 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             folder = Path(self.save_dir, "visrank_" + name)
             if folder.is_dir():
                 reports.draw_rankings(folder, Path(self.save_dir, f"rankings_{name}.png"))
+
+
+class _NoWriter:
+    """In place of TensorBoard's writer, where another process writes."""
+
+    def add_scalar(self, *_: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

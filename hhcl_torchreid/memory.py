@@ -158,15 +158,18 @@ class HybridMemory(nn.Module):
     def _hardest_instances(self, similarities: Tensor, labels: Tensor) -> Tensor:
         """(B, K * C) similarities with the instance rows -> (B, C): lowest for the true cluster, else highest."""
         by_instance = similarities.view(len(labels), self.num_instances, self.num_clusters)
-        is_true_cluster = F.one_hot(labels, self.num_clusters).bool()
-        return torch.where(is_true_cluster, by_instance.min(dim=1).values, by_instance.max(dim=1).values)
+        return torch.where(self._is_true_cluster(labels), by_instance.min(dim=1).values, by_instance.max(dim=1).values)
+
+    def _is_true_cluster(self, labels: Tensor) -> Tensor:
+        """(B,) labels -> (B, C) bool, without the check of ``one_hot`` that looks at their values."""
+        return labels[:, None] == torch.arange(self.num_clusters, device=labels.device)
 
     def _cross_entropy(self, similarities: Tensor, labels: Tensor, weight: float) -> Tensor:
         logits = similarities / self.temperature
         num_smoothed = self.num_clusters // 50
         if self.label_smoothing == 0 or num_smoothed <= 1:
             return weight * F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        targets = F.one_hot(labels, self.num_clusters) * (1 - self.label_smoothing)
+        targets = self._is_true_cluster(labels) * (1 - self.label_smoothing)
         highest = logits.detach().topk(num_smoothed, dim=1).indices
         targets = targets.scatter_add(1, highest, torch.full_like(logits, self.label_smoothing / num_smoothed))
         return weight * F.cross_entropy(logits, targets)

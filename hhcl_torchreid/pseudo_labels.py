@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hhcl_torchreid import distributed
 from hhcl_torchreid.clustering.dbscan import dbscan
-from hhcl_torchreid.clustering.neighbors import search
+from hhcl_torchreid.clustering.neighbors import agree_on_copies, search
 from hhcl_torchreid.clustering.reciprocal import graph_from_neighbors
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.profiling import PeakMemory, Stopwatch
@@ -24,7 +25,7 @@ class ClusteringStatistics:
     largest_cluster: int
     """Images in the largest cluster."""
     seconds: dict[str, float]
-    """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` and ``"dbscan"``."""
+    """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` (in the main process) and ``"dbscan"``."""
     peak_memory: int
     """Bytes held at most, beyond those held before, as the features are: on a GPU by PyTorch, else by the process."""
 
@@ -36,6 +37,9 @@ class ClusteringStatistics:
 
 class PseudoLabeler:
     """Labels images by clustering their features: k-reciprocal Jaccard distances, then DBSCAN.
+
+    In a run of several processes (:mod:`~hhcl_torchreid.distributed`) all of them call it, with the same features: each
+    searches the neighbours of its own part of the images, the main process makes the labels, and all get them.
 
     Args:
         eps: DBSCAN's largest distance between neighbours, below 1; 0.45 suits Market-1501, 0.6 DukeMTMC-reID, 0.7
@@ -92,11 +96,18 @@ class PseudoLabeler:
             InputError: the features are not finite unit rows, or memory is too short.
         """
         memory, watch = PeakMemory(features.device), Stopwatch(features.device)
-        neighbors, similarities = search(features, self.k1, self.knn)
+        of_ranks = distributed.parts(len(features))
+        found = search(features, self.k1, self.knn, rows=of_ranks[distributed.rank()])
+        neighbors, similarities = (distributed.gather_rows(rows, of_ranks) for rows in found)
+        neighbors = agree_on_copies(features, neighbors, similarities)
         watch.lap("neighbors")
-        graph = graph_from_neighbors(features, neighbors, similarities, self.k2, max_distance=self.eps[-1])
-        watch.lap("graph")
-        labels = self._cluster(graph)
+
+        def label() -> Tensor:
+            graph = graph_from_neighbors(features, neighbors, similarities, self.k2, max_distance=self.eps[-1])
+            watch.lap("graph")
+            return self._cluster(graph).cpu()
+
+        labels = distributed.from_main(label).to(features.device)
         watch.lap("dbscan")
         self.statistics = _describe(labels, watch.seconds, memory.bytes())
         return labels

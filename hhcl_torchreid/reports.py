@@ -16,6 +16,7 @@ from torchvision.transforms import functional as image_functional
 from torchvision.utils import make_grid
 
 from .checkpoint import writing
+from .data.bank import ImageBank
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -41,6 +42,7 @@ METRIC_COLUMNS = (
     "seconds_extract",
     "seconds_label",
     "seconds_train",
+    "seconds_data",
     "seconds_evaluate",
 )
 
@@ -126,12 +128,12 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 
 def draw_clusters(
-    bank: Tensor, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
+    bank: ImageBank, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
 ) -> None:
     """Draws a sheet of clusters, one a row, from the largest down; a row goes through its cameras in turn.
 
     Args:
-        bank: (N, 3, H, W) uint8.
+        bank: the N images.
         labels: (N,) int64, -1 for outliers.
         cameras: (N,) int.
         path: the PNG file.
@@ -141,14 +143,16 @@ def draw_clusters(
     Raises:
         InputError: it cannot be written.
     """
-    tiles: list[Tensor] = []
-    blank = torch.full_like(bank[0], 255)
+    shown = []
     for cluster in torch.bincount(labels[labels >= 0]).argsort(descending=True, stable=True)[:rows]:
         members = torch.nonzero(labels == cluster).flatten().tolist()
-        shown = _alternate(members, cameras)[:columns]
-        tiles += [bank[image] for image in shown] + [blank] * (columns - len(shown))
-    if tiles:
-        sheet = make_grid(torch.stack(tiles), nrow=columns, padding=4, pad_value=255)
+        shown.append(_alternate(members, cameras)[:columns])
+    if shown:
+        tiles: list[Tensor] = []
+        for images in bank.batches(shown):
+            blank = images.new_full((columns - len(images), *images.shape[1:]), 255)
+            tiles += torch.cat([images, blank]).cpu()
+        sheet = make_grid(tiles, nrow=columns, padding=4, pad_value=255)
         with writing(path):
             image_functional.to_pil_image(sheet).save(path)
 

@@ -13,12 +13,14 @@ import torchreid
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from . import config, reports
-from .checkpoint import writing
+from . import config, distributed, reports
+from .acceleration import compile_model, fuse_optimizer
+from .checkpoint import libraries_writing, writing
 from .data.datasets import check_datasets
 from .data.sampler import check_batch_size
 from .engine import LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
+from .interruption import catch_signals
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .pseudo_labels import PseudoLabeler
 
@@ -27,6 +29,9 @@ __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"
 
 def run(cfg: CfgNode) -> ImageHHCLEngine:
     """Trains, or with ``test.evaluate`` tests, as the configuration says; the log goes to ``data.save_dir``.
+
+    Inside :func:`~hhcl_torchreid.distributed.processes`, every process calls it; only the main one needs
+    ``data.save_dir`` and writes there.
 
     Args:
         cfg: from :func:`hhcl_torchreid.config.load_config`.
@@ -39,16 +44,25 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     """
     _check_settings(cfg)
     torchreid.utils.set_random_seed(cfg.train.seed)
-    with _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log"):
+    torch.backends.cudnn.benchmark = True  # as torchreid's own main.py
+    log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
+    with (
+        catch_signals(),
+        libraries_writing(cfg.data.save_dir),
+        log if distributed.is_main() else contextlib.nullcontext(),
+    ):
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
-        _write_configuration(cfg)
-        datamanager = build_datamanager(cfg)
-        model = build_model_from_config(cfg)
+        distributed.from_main(lambda: _write_configuration(cfg))
+        # Both may make files on first use: rendered images, downloaded weights.
+        with distributed.in_turn():
+            datamanager = build_datamanager(cfg)
+            model = build_model_from_config(cfg)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
-        _print_summary(cfg, engine)
+        if distributed.is_main():
+            _print_summary(cfg, engine)
     return engine
 
 
@@ -60,6 +74,12 @@ def _check_settings(cfg: CfgNode) -> None:
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
+    num_processes, num_gpus = distributed.processes_here(), torch.cuda.device_count()
+    if cfg.use_gpu and 0 < num_gpus < num_processes:
+        raise InputError(
+            f"torchrun started {num_processes} processes for the {num_gpus} GPU(s) of this machine: start it with "
+            f"--nproc_per_node {num_gpus}, or set use_gpu False"
+        )
 
 
 def build_datamanager(cfg: CfgNode) -> Any:
@@ -109,7 +129,10 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         load_weights(model, cfg.model.load_weights)
         print(f"Loaded weights from {cfg.model.load_weights}")
     model = model.to(memory_format=torch.channels_last)
-    return model.cuda() if cfg.use_gpu and torch.cuda.is_available() else model
+    model = model.cuda() if cfg.use_gpu and torch.cuda.is_available() else model
+    if cfg.train.compile:
+        compile_model(model, (cfg.data.height, cfg.data.width))
+    return model
 
 
 def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:
@@ -119,7 +142,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         InputError: settings that do not go together.
     """
     try:
-        optimizer = torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg))
+        optimizer = fuse_optimizer(torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg)))
         scheduler = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
@@ -146,6 +169,8 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         iters=cfg.engine.iters,
         transforms=cfg.data.transforms,
         bn_groups=cfg.train.bn_groups,
+        cache=cfg.data.cache,
+        amp=cfg.train.amp,
         labels=cfg.engine.labels,
         seed=cfg.train.seed,
         description={"model_name": cfg.model.name, "config": cfg.dump()},
@@ -161,7 +186,7 @@ def _checkpoint_to_resume(cfg: CfgNode) -> str:
 
 
 def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:
-    path = _checkpoint_to_resume(cfg)
+    path = distributed.from_main(lambda: _checkpoint_to_resume(cfg))
     if not path:
         if cfg.model.resume:
             print(f"Nothing to resume in {cfg.data.save_dir}: training starts from the beginning")

@@ -7,6 +7,8 @@ import pytest
 import torch
 import torchreid
 
+from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
+from hhcl_torchreid.acceleration import fuse_optimizer
 from hhcl_torchreid.data.synthetic import render_market1501
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
@@ -48,6 +50,27 @@ def make_datamanager(data_root):
                 "workers": 0,
                 **settings,
             }
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_engine(make_datamanager):
+    """Builds an engine with a small network, always from the same start."""
+
+    def build(datamanager=None, lr=0.001, device="cpu", labeler=None, **settings):
+        torchreid.utils.set_random_seed(1)
+        model = build_model("shufflenet_v2_x0_5", pretrained=False).to(device)
+        optimizer = fuse_optimizer(torchreid.optim.build_optimizer(model, optim="adam", lr=lr))
+        return ImageHHCLEngine(
+            datamanager or make_datamanager(),
+            model,
+            optimizer,
+            torchreid.optim.build_lr_scheduler(optimizer, stepsize=1, gamma=0.5),
+            use_gpu=device == "cuda",
+            labeler=PseudoLabeler(**(labeler or {"eps": 0.6, "k1": 8, "k2": 3, "min_samples": 2})),
+            **{"num_instances": 4, "iters": 3, **settings},
         )
 
     return build

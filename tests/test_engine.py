@@ -2,6 +2,7 @@
 
 import csv
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +11,11 @@ import torch
 import torchreid
 from sklearn.metrics import adjusted_rand_score
 
-from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
+from hhcl_torchreid import build_model
 from hhcl_torchreid.batch_norm import forward_in_groups
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.clustering import re_ranking
 from hhcl_torchreid.errors import InputError
-
-SETTINGS = {"num_instances": 4, "iters": 3, "labeler": {"eps": 0.6, "k1": 8, "k2": 3, "min_samples": 2}}
-
-
-@pytest.fixture
-def make_engine(make_datamanager):
-    def build(datamanager=None, lr=0.001, **settings):
-        settings = {**SETTINGS, **settings}
-        torchreid.utils.set_random_seed(1)
-        model = build_model("shufflenet_v2_x0_5", pretrained=False)
-        optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=lr)
-        scheduler = torchreid.optim.build_lr_scheduler(optimizer, stepsize=1, gamma=0.5)
-        labeler = PseudoLabeler(**settings.pop("labeler"))
-        return ImageHHCLEngine(
-            datamanager or make_datamanager(), model, optimizer, scheduler, labeler=labeler, **settings
-        )
-
-    return build
 
 
 def read_metrics(folder):
@@ -45,14 +28,9 @@ def repeatable(rows):
 
 
 @pytest.fixture(scope="module")
-def finished_run(tmp_path_factory, make_datamanager):
+def finished_run(tmp_path_factory, make_engine):
     folder = tmp_path_factory.mktemp("run")
-    torchreid.utils.set_random_seed(1)
-    model = build_model("shufflenet_v2_x0_5", pretrained=False)
-    optimizer = torchreid.optim.build_optimizer(model, optim="adam", lr=0.001)
-    scheduler = torchreid.optim.build_lr_scheduler(optimizer, stepsize=1, gamma=0.5)
-    settings = {**SETTINGS, "labeler": PseudoLabeler(**SETTINGS["labeler"])}
-    engine = ImageHHCLEngine(make_datamanager(), model, optimizer, scheduler, **settings)
+    engine = make_engine()
     engine.run(save_dir=str(folder), max_epoch=3, eval_freq=2, visrank=True, visrank_topk=3)
     return engine, folder
 
@@ -63,7 +41,7 @@ def test_a_run_leaves_everything_behind(finished_run):
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     assert all(rows[0][column] for column in ("mAP", "rank1", "seconds_evaluate"))
     trained = ("loss", "lr", "clusters", "outliers", "largest_cluster", "ari", "nmi")
-    timed = ("seconds_extract", "seconds_label", "seconds_train")
+    timed = ("seconds_extract", "seconds_label", "seconds_train", "seconds_data")
     assert all(row[column] for row in rows[1:] for column in trained + timed)
     assert [bool(row["mAP"]) for row in rows] == [True, False, True, True]
     assert [float(row["lr"]) for row in rows[1:]] == [0.001, 0.0005, 0.00025]
@@ -169,6 +147,14 @@ def test_true_identities_cannot_leak(finished_run, make_engine, make_datamanager
     assert (tmp_path / "labels.csv").read_text() == (folder / "labels.csv").read_text()
 
 
+def test_images_that_are_decoded_anew_give_the_same_run_to_the_bit(finished_run, make_engine, tmp_path):
+    _, folder = finished_run
+    make_engine(cache="off").run(save_dir=str(tmp_path), max_epoch=3, eval_freq=2)
+    assert repeatable(read_metrics(tmp_path)) == repeatable(read_metrics(folder))
+    assert (tmp_path / "labels.csv").read_text() == (folder / "labels.csv").read_text()
+    assert (tmp_path / "clusters.png").read_bytes() == (folder / "clusters.png").read_bytes()
+
+
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_a_resumed_run_ends_as_the_whole_run(finished_run, make_engine, tmp_path, stop_after):
     _, folder = finished_run
@@ -268,11 +254,28 @@ def test_what_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, tmp_
     assert all(torch.isfinite(value).all() for value in checkpoint["state_dict"].values())
 
 
-def test_an_unreadable_query_image_is_named(make_engine, tmp_path):
+@pytest.mark.parametrize("accident", [shutil.rmtree, lambda folder: shutil.move(folder, f"{folder}.moved")])
+def test_a_run_folder_that_vanishes_is_named(make_engine, tmp_path, accident):
+    engine = make_engine()
+    train = engine.train
+
+    def lose_the_folder(**settings):
+        if engine.epoch == 1:
+            accident(tmp_path / "log")
+        train(**settings)
+
+    engine.train = lose_the_folder
+    with pytest.raises(InputError, match=r"cannot write .*log.*: No such file.*data.save_dir"):
+        engine.run(save_dir=str(tmp_path / "log"), max_epoch=3)
+    assert accident is shutil.rmtree or load_checkpoint(tmp_path / "log.moved/model/model-last.pth.tar")["epoch"] == 1
+
+
+def test_an_unreadable_query_image_is_named(make_engine, make_datamanager, tmp_path):
     broken = tmp_path / "0001_c1s1_000001_00.jpg"
     broken.write_bytes(b"no image")
-    engine = make_engine()
-    engine.test_loader["market1501"]["query"].dataset.records = [(str(broken), 1, 0, 0)]
+    datamanager = make_datamanager()
+    datamanager.test_loader["market1501"]["query"].dataset.query[:] = [(str(broken), 1, 0, 0)]
+    engine = make_engine(datamanager)
     with pytest.raises(InputError, match=r"1 unreadable image.*0001_c1s1_000001_00.jpg"):
         engine.run(save_dir=str(tmp_path / "log"), max_epoch=1)
 
@@ -283,6 +286,8 @@ def test_an_unreadable_query_image_is_named(make_engine, tmp_path):
         ({"num_instances": 5}, r"train.batch_size \(32\)"),
         ({"bn_groups": 3}, r"train.bn_groups \(3\)"),
         ({"labels": "cameras"}, "cameras"),
+        ({"cache": "gpu"}, "data.cache is 'gpu'"),
+        ({"amp": "half"}, "train.amp is 'half'"),
         ({"mode": "median"}, "median"),
         ({"transforms": ["random_rotate"]}, "random_rotate"),
     ],

@@ -138,6 +138,8 @@ def test_empty_folder(call, tmp_path):
         ({"cluster__min_samples": 1000}, ["no cluster", "cluster.eps"]),
         ({"cluster__eps": 1.5}, ["eps", "1.5"]),
         ({"cluster__knn": "annoy"}, ["annoy"]),
+        ({"data__cache": "disk"}, ["data.cache", "'disk'", "ram"]),
+        ({"train__amp": "half"}, ["train.amp", "'half'", "bf16"]),
         ({"model__load_weights": "nowhere.pth"}, ["nowhere.pth"]),
         ({"model__resume": "nowhere.pth"}, ["nowhere.pth"]),
     ],
@@ -240,6 +242,17 @@ def test_eps_may_be_a_number_or_a_list():
     assert load_config(options=["cluster.eps", "0.6"]).cluster.eps == 0.6
     assert load_config(options=["cluster.eps", "[0.4, 0.45, 0.5]"]).cluster.eps == [0.4, 0.45, 0.5]
     assert load_config().cluster.eps == get_default_config().cluster.eps == 0.45
+
+
+def test_off_needs_no_quotes_in_yaml_and_survives_being_written(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data:\n  cache: off\ntrain:\n  amp: off\n")
+    cfg = load_config(str(file))
+    assert (cfg.data.cache, cfg.train.amp) == ("off", "off")
+    file.write_text(cfg.dump())
+    assert load_config(str(file)).train.amp == "off"
+    assert load_config(options=["train.amp", "off"]).train.amp == "off"
+    assert load_config().train.amp == "auto"
 
 
 def test_the_page_of_settings_is_up_to_date():

@@ -1,10 +1,15 @@
-"""Trains or tests a model: ``python tools/train_hhcl.py --config-file configs/hhcl_r50_market.yaml --root DIR``."""
+"""Trains or tests a model: ``python tools/train_hhcl.py --config-file configs/hhcl_r50_market.yaml --root DIR``.
+
+``torchrun --nproc_per_node N`` in place of ``python`` trains on N GPUs.
+"""
 
 import argparse
 import sys
 
+from hhcl_torchreid import distributed
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.interruption import Interrupted
 from hhcl_torchreid.runner import run
 
 
@@ -24,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the tool.
 
     Returns:
-        0, 2 after bad input, 130 after Ctrl-C.
+        0, 1 after another process of the run has died, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     args = parse_arguments(arguments)
     overrides = {
@@ -34,13 +39,22 @@ def main(arguments: list[str] | None = None) -> int:
         "data.transforms": args.transforms,
     }
     try:
-        run(load_config(args.config_file, {key: value for key, value in overrides.items() if value}, args.opts))
+        with distributed.processes():
+            run(load_config(args.config_file, {key: value for key, value in overrides.items() if value}, args.opts))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        distributed.tell_once(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; model.resume auto goes on after the last finished epoch", file=sys.stderr)
-        return 130
+    except Interrupted as interruption:
+        distributed.tell_once(f"{interruption}; the same command with model.resume auto goes on from here")
+        return 128 + interruption.signal
+    except RuntimeError as error:
+        if not distributed.lost_contact(error):
+            raise
+        distributed.tell_once(
+            "error: another process of this run has died or no longer answers; model.resume auto goes on after the "
+            "last finished epoch"
+        )
+        return 1
     return 0
 
 

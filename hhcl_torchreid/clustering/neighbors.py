@@ -93,8 +93,9 @@ def search(
     backend: str = "auto",
     memory_budget: int | None = None,
     lowest: Tensor | None = None,
+    rows: slice | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`k_nearest_neighbors`, with the similarities.
+    """As :func:`k_nearest_neighbors`, with the similarities, and for some of the rows if need be.
 
     Args:
         features: ``(N, D)`` floating-point rows of unit length.
@@ -103,9 +104,11 @@ def search(
         memory_budget: bytes that blocks of similarities may take, see :func:`k_nearest_neighbors`.
         lowest: ``(N,)`` float32 ones on the features' device, to be filled with every row's lowest similarity; not by
             FAISS on a GPU, which never shows it.
+        rows: the rows whose neighbours are wanted, with start and stop; None for all.
 
     Returns:
-        ``(N, min(k, N))`` int64 row numbers and float32 inner products, the most similar first.
+        ``(N, min(k, N))`` int64 row numbers and float32 inner products, the most similar first; with ``rows``, of these
+        only, and before :func:`agree_on_copies`, which needs those of all rows.
     """
     if backend not in BACKENDS:
         raise InputError(f"Unknown neighbour search backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
@@ -116,19 +119,20 @@ def search(
     memory_budget = memory_budget or default_budget(features.device, MEMORY_BUDGET_ON_CPU)
     if backend == "auto":
         backend = "torch" if features.is_cuda else "faiss"
+    first, last = (rows.start, rows.stop) if rows else (0, len(features))
     if backend == "faiss" and not features.is_cuda:
-        neighbors, similarities = _search_tiles(features.cpu(), k, memory_budget, lowest)
+        neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
         search_block = _faiss_block if backend == "faiss" else _torch_block
         blocks = map_blocks(
-            len(features),
+            last - first,
             rows_at_once(features, k, memory_budget),
-            lambda start, stop: search_block(features, start, stop, k, lowest),
+            lambda start, stop: search_block(features, first + start, first + stop, k, lowest),
             "the neighbour search",
         )
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    neighbors, similarities = _in_order(neighbors.to(features.device), similarities.to(features.device))
-    return _agree_on_copies(features, neighbors, similarities), similarities
+    neighbors, similarities = _in_order(neighbors.to(features.device), similarities.to(features.device), first)
+    return neighbors if rows else agree_on_copies(features, neighbors, similarities), similarities
 
 
 def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> int:
@@ -174,15 +178,19 @@ def _faiss_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor
     return neighbors, values
 
 
-def _search_tiles(features: Tensor, k: int, memory_budget: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Search on the CPU with half of the products: a tile of similarities serves its rows and its columns.
+def _search_tiles(
+    features: Tensor, first: int, last: int, k: int, memory_budget: int, lowest: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Search on the CPU for all rows with half of the products: a tile of similarities serves its rows and its columns.
 
-    FAISS's heaps keep the best of every row while tile after tile passes by.
+    FAISS's heaps keep the best of every row while tile after tile passes by. The neighbours of some rows, ``first`` to
+    ``last``, are those that a search for all gives them, to the bit.
     """
     num_rows, rows = len(features), features.numpy()
-    similarities, neighbors = np.empty((num_rows, k), np.float32), np.empty((num_rows, k), np.int64)
+    is_symmetric = last - first == num_rows
+    similarities, neighbors = np.empty((last - first, k), np.float32), np.empty((last - first, k), np.int64)
     heaps = faiss.float_minheap_array_t()
-    heaps.nh, heaps.k = num_rows, k
+    heaps.nh, heaps.k = last - first, k
     heaps.val, heaps.ids = faiss.swig_ptr(similarities), faiss.swig_ptr(neighbors)
     heaps.heapify()
     side, buffers = _tile_buffers(min(num_rows, LARGEST_TILE, math.isqrt(memory_budget // 8)))
@@ -192,15 +200,15 @@ def _search_tiles(features: Tensor, k: int, memory_budget: int, lowest: Tensor |
         # FAISS's type stubs leave out the arguments.
         if lowest is not None:
             lowest[start : start + len(tile)].clamp_(max=tile.amin(dim=1))
-        heaps.addn(tile.shape[1], values, column_start, start, tile.shape[0])  # type: ignore[call-arg]
+        heaps.addn(tile.shape[1], values, column_start, start - first, tile.shape[0])  # type: ignore[call-arg]
 
-    for start in range(0, num_rows, side):
-        for column_start in range(start, num_rows, side):
-            block, columns = rows[start : start + side], rows[column_start : column_start + side]
+    for start in range(first, last, side):
+        for column_start in range(start if is_symmetric else 0, num_rows, side):
+            block, columns = rows[start : min(start + side, last)], rows[column_start : column_start + side]
             tile = buffers[0, : len(block) * len(columns)].view(len(block), len(columns))
             np.matmul(block, columns.T, out=tile.numpy())
             offer(tile, start, column_start)
-            if column_start > start:
+            if is_symmetric and column_start > start:
                 transposed = buffers[1, : tile.numel()].view(len(columns), len(block))
                 offer(transposed.copy_(tile.T), column_start, start)
     heaps.reorder()
@@ -225,9 +233,12 @@ def _gpu_resources() -> "faiss.StandardGpuResources":
     return faiss.StandardGpuResources()
 
 
-def _in_order(neighbors: Tensor, similarities: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort neighbours by similarity, and equals by row number, after putting every row first among its own."""
-    own = torch.arange(len(neighbors), device=neighbors.device).unsqueeze(1)
+def _in_order(neighbors: Tensor, similarities: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    """Sort neighbours by similarity, and equals by row number, after putting every row first among its own.
+
+    The rows are those from ``first`` on.
+    """
+    own = torch.arange(first, first + len(neighbors), device=neighbors.device).unsqueeze(1)
     is_own = neighbors == own
     # Copies may have pushed the row itself out; the last of them makes room.
     is_own[:, -1] |= ~is_own.any(dim=1)
@@ -238,10 +249,18 @@ def _in_order(neighbors: Tensor, similarities: Tensor) -> tuple[Tensor, Tensor]:
     return neighbors.gather(1, order), similarities
 
 
-def _agree_on_copies(features: Tensor, neighbors: Tensor, similarities: Tensor) -> Tensor:
+def agree_on_copies(features: Tensor, neighbors: Tensor, similarities: Tensor) -> Tensor:
     """Give all copies of a row the same neighbours, the lowest of them, where there are more copies than neighbours.
 
     Which ones a search happens to find would leave no two copies reciprocal neighbours of each other.
+
+    Args:
+        features: ``(N, D)`` rows of unit length.
+        neighbors: ``(N, k)`` int64 row numbers of a search for all rows; changed in place.
+        similarities: ``(N, k)`` float32 inner products with them.
+
+    Returns:
+        ``neighbors``.
     """
     k = neighbors.shape[1]
     lengths = torch.linalg.vecdot(features, features)

@@ -55,22 +55,31 @@ class DecodedImages(Dataset[dict[str, Any]]):
         }
 
 
-def load_images(images: DecodedImages, workers: int, description: str = "decode") -> Tensor:
+def load_images(
+    images: DecodedImages, workers: int, description: str = "decode", device: torch.device | str = "cpu"
+) -> Tensor:
     """Decodes all images once, in parallel, under a progress bar.
 
     Args:
         images: the data set.
         workers: processes that decode; 0 decodes in this one.
         description: what the progress bar says.
+        device: where the pixels go.
 
     Returns:
-        (N, 3, H, W) uint8 in memory.
+        (N, 3, H, W) uint8 on the device.
 
     Raises:
         InputError: files that are no images; the first few are named.
     """
-    loader = DataLoader(images, batch_size=64, num_workers=min(workers, -(-len(images) // 64)))
-    bank = torch.empty(len(images), 3, images.height, images.width, dtype=torch.uint8)
+    loader = DataLoader(
+        images,
+        batch_size=64,
+        num_workers=min(workers, -(-len(images) // 64)),
+        # Its own, so that loading draws nothing from the generator that training depends on.
+        generator=torch.Generator(),
+    )
+    bank = torch.empty(len(images), 3, images.height, images.width, dtype=torch.uint8, device=device)
     unreadable: list[str] = []
     filled = 0
     with tqdm(total=len(images), desc=description, unit="img", disable=None, leave=False) as progress:

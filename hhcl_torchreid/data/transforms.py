@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional as image_functional
 
 from ..errors import InputError
+from .bank import to_device
 
 __all__ = ["AugmentationDraws", "BatchAugmentation", "draw_augmentation", "normalize_images"]
 
@@ -92,7 +93,7 @@ def normalize_images(images: Tensor, mean: Sequence[float], std: Sequence[float]
 
 
 def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).to(device, non_blocking=True).view(1, 3, 1, 1)
+    return to_device(torch.tensor(values, dtype=torch.float32), device).view(1, 3, 1, 1)
 
 
 class BatchAugmentation:
@@ -134,12 +135,15 @@ class BatchAugmentation:
     def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, 3, H, W) float32 on the same device."""
         batch_size, _, height, width = images.shape
-        draws = draw_augmentation(batch_size, height, width, self.transforms, generator)
-        return self.apply(images, draws)
+        return self.apply(images, self.draw(batch_size, height, width, generator))
+
+    def draw(self, batch_size: int, height: int, width: int, generator: np.random.Generator) -> AugmentationDraws:
+        """Lets chance decide about a batch; see :func:`draw_augmentation`."""
+        return draw_augmentation(batch_size, height, width, self.transforms, generator)
 
     def apply(self, images: Tensor, draws: AugmentationDraws) -> Tensor:
         """Applies given draws to (B, 3, H, W) uint8 images."""
-        flip, top, left, erase = (torch.from_numpy(draw).to(images.device, non_blocking=True) for draw in draws)
+        flip, top, left, erase = (to_device(torch.from_numpy(draw), images.device) for draw in draws)
         images = torch.where(flip[:, None, None, None], images.flip(3), images)
         if self.image_transforms:
             images = self._transform_one_by_one(images)
