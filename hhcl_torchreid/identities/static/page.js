@@ -175,7 +175,7 @@
     const picture = element("img", {
       src: thumbnail(image), loading: "lazy", decoding: "async", alt: data.path[image], draggable: false,
     });
-    const made = element("div", { className: `tile ${className}`, title: data.path[image] }, picture);
+    const made = element("div", { className: `tile ${className}`, title: `${data.path[image]}\n${cameraName(data.camera[image])}` }, picture);
     picture.onerror = () => made.classList.add("unreadable");
     made.style.setProperty("--camera", colour(data.camera[image]));
     return made;
@@ -206,6 +206,17 @@
     } else {
       const end = start + plain(state.query).length;
       made.append(name.slice(0, start), element("mark", {}, name.slice(start, end)), name.slice(end));
+    }
+    return made;
+  }
+
+  // One of the identities that an image is compared with.
+  function comparison(role, number, similarity, isDoubtful) {
+    const made = element("div", { className: "side" }, element("span", {}, role));
+    if (number === OUTLIER) made.append("no other identity");
+    else {
+      made.append(element("h3", {}, nameOf(number)), three(number),
+        element("span", {}, gauge(similarity, isDoubtful), ` ${decimals(similarity)}`));
     }
     return made;
   }
@@ -243,11 +254,9 @@
     hard(image) {
       const own = data.identity[image];
       const other = data.runnerUp[image];
-      const side = (number, similarity, className, isDoubtful) => {
-        if (number === OUTLIER) return element("div", { className }, element("p", {}, "no other identity"));
-        const made = element("div", { className }, element("h3", {}, nameOf(number)), three(number),
-          element("p", {}, gauge(similarity, isDoubtful), ` ${decimals(similarity)}`));
-        made.onclick = (event) => {
+      const side = (role, number, similarity) => {
+        const made = comparison(role, number, similarity, role === "runner-up");
+        if (number !== OUTLIER) made.onclick = (event) => {
           event.stopPropagation();
           open(number, image);
         };
@@ -255,22 +264,17 @@
       };
       return card(`${data.path[image]}: ${nameOf(own)} or ${nameOf(other)}?`, () => open(own, image),
         element("div", { className: "case" },
-          side(own, data.similarity[image], "side", false),
-          tile(image, "subject"),
-          side(other, data.runnerUpSimilarity[image], "side right", true)),
+          side("assigned to", own, data.similarity[image]),
+          tile(image),
+          side("runner-up", other, data.runnerUpSimilarity[image])),
         fileName(image));
     },
 
     outliers(image) {
       const nearest = data.runnerUp[image];
-      const side = nearest === OUTLIER
-        ? element("div", { className: "side" }, element("p", {}, "There is no identity."))
-        : element("div", { className: "side" },
-            element("h3", {}, `nearest: ${nameOf(nearest)}`),
-            element("p", {}, gauge(data.runnerUpSimilarity[image], true), ` ${decimals(data.runnerUpSimilarity[image])}`),
-            three(nearest));
       return card(`${data.path[image]}, outlier`, () => nearest !== OUTLIER && open(nearest, image),
-        element("div", { className: "outlier" }, tile(image, "subject"), side),
+        element("div", { className: "case single" }, tile(image),
+          comparison("nearest", nearest, data.runnerUpSimilarity[image], true)),
         fileName(image));
     },
   };
@@ -306,10 +310,12 @@
       dialog.replaceChildren(dialogHead(identity), element("div", { className: "body" }, members(identity), element("aside")));
       drawnIdentity = identity.number;
     }
-    if (!dialog.open) dialog.showModal();
+    const opens = !dialog.open;
+    if (opens) dialog.showModal();
     const image = state.image === "" ? identity.images[0] : Number(state.image);
     for (const button of dialog.querySelectorAll(".grid button")) {
       button.ariaPressed = String(Number(button.dataset.image) === image);
+      if (opens && button.ariaPressed === "true") button.focus();
     }
     if (image in data.path) drawAside(identity, image);
   }
@@ -455,7 +461,7 @@
       ["images", data.path.length.toLocaleString("en")],
       ["identities", identities.length.toLocaleString("en")],
       [data.cameras.length === 1 ? "camera" : "cameras", String(data.cameras.length)],
-      ["seen by 2 or more cameras", share(acrossCameras, identities.length)],
+      ["of them at 2 or more cameras", share(acrossCameras, identities.length)],
       ["outliers", `${outliers.length.toLocaleString("en")} (${share(outliers.length, data.path.length)})`],
     ];
     byId("summary").append(...summary.map(([term, value]) =>
