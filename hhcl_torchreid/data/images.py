@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 
-__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "load_images", "open_image"]
+__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "load_images", "open_image", "to_rgb"]
 
 NAMED_AT_MOST = 5
 
@@ -40,10 +40,11 @@ def open_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """
     with Image.open(file) as image:
         image.load()
-        return _to_rgb(_upright(image))
+        return to_rgb(_upright(image))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts an image of any mode as :func:`open_image` does."""
     if image.mode.startswith("I"):  # grey of 16 bits, which PIL would cut off at 255
         return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
