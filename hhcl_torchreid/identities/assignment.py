@@ -41,6 +41,11 @@ class Identities:
         """Number of images without an identity."""
         return int((self.identity == OUTLIER).sum())
 
+    @property
+    def largest(self) -> int:
+        """Images of the largest identity."""
+        return int(torch.bincount(self.identity[self.identity != OUTLIER], minlength=1).max())
+
 
 @torch.no_grad()
 def compare_with_centroids(features: Tensor, labels: Tensor) -> Identities:

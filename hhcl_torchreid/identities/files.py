@@ -16,7 +16,7 @@ from ..checkpoint import writing
 from ..errors import InputError
 from .assignment import OUTLIER, Identities
 
-__all__ = ["COLUMNS", "SavedFeatures", "load_features", "save_features", "write_csv"]
+__all__ = ["COLUMNS", "SavedFeatures", "load_features", "save_features", "write_csv", "write_unreadable"]
 
 COLUMNS = ("path", "camera", "identity", "similarity", "runner_up", "runner_up_similarity")
 
@@ -65,6 +65,25 @@ def write_csv(path: str | Path, paths: Sequence[str], cameras: Sequence[str], id
 
 def _number(value: float) -> str:
     return "" if value != value else f"{value:.4f}"
+
+
+def write_unreadable(folder: str | Path, paths: Sequence[str]) -> None:
+    """Writes ``unreadable.txt``, one path a line; without any path, removes that of an earlier assignment.
+
+    Args:
+        folder: of the results.
+        paths: of image files that could not be read.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path = Path(folder, "unreadable.txt")
+    with writing(path, option="--out"):
+        if paths:
+            text = "".join(f"{name}\n" for name in paths)
+            path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        else:
+            path.unlink(missing_ok=True)
 
 
 def save_features(path: str | Path, features: Tensor, paths: Sequence[str]) -> None:
