@@ -25,7 +25,7 @@ pytestmark = [
 
 RENDERED = Path(__file__).parent.parent / "weights" / "osnet_x0_25_rendered.pth"
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
-ODD_NAMES = ("two words.png", "it's \"quoted\".png", "<b>&amp;.png", "人物 Ünïcode.png")
+ODD_NAMES = ("two words.png", 'it\'s "quoted".png', "<b>&amp;.png", "人物 Ünïcode.png")
 
 
 def shuffle_statistics(model):

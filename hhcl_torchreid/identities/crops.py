@@ -1,5 +1,6 @@
 """What an assignment starts from: the images of a folder, their cameras and their features."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,9 +34,7 @@ class Crops(NamedTuple):
     """Relative paths of the other image files."""
 
 
-def crops_from_images(
-    extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = ""
-) -> Crops:
+def crops_from_images(extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
     """Extracts the features of all images in a folder, at any depth.
 
     Args:
@@ -62,9 +61,7 @@ def crops_from_images(
     return Crops(root, [paths[index] for index in kept], [cameras[index] for index in kept], features, unreadable)
 
 
-def crops_from_features(
-    path: str | os.PathLike[str], root: str | os.PathLike[str], camera_regex: str = ""
-) -> Crops:
+def crops_from_features(path: str | os.PathLike[str], root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
     """Takes features that were extracted before, as ``features.npz`` of an assignment holds them.
 
     Args:
@@ -104,8 +101,7 @@ def cluster_settings(weights: str | os.PathLike[str] | None = None) -> dict[str,
     """
     cluster: Mapping[str, Any] = get_default_config().cluster
     text = load_checkpoint(weights).get("config", "") if weights else ""
-    try:
+    # Weights of another program may hold a configuration that is not ours.
+    with contextlib.suppress(yaml.YAMLError, TypeError, KeyError, AttributeError):
         cluster = {**cluster, **yaml.safe_load(text)["cluster"]}
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
-        pass  # weights of another program: their configuration, if any, is not ours
     return {name: cluster[name] for name in CLUSTER_SETTINGS}

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from ..checkpoint import writing
 from ..clustering import dbscan, jaccard_graph
 from ..errors import InputError
+from .assignment import Identities, compare_with_centroids
 
 __all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "table_of_clusters"]
 
@@ -28,6 +28,10 @@ class ClustersAtEps(NamedTuple):
     """Images of the largest identity."""
     largest_share: float
     """Of all images, 0 to 1."""
+    lead: float
+    """How much more similar an image is to the centroid of its identity than to that of its runner-up, the mean over
+    all images; an outlier, and an image of the only identity, counts 0. The higher, the better: small where most images
+    are outliers, and where identities have grown into one another."""
 
 
 def clusters_by_eps(
@@ -43,7 +47,7 @@ def clusters_by_eps(
         k2: likewise.
 
     Returns:
-        One line for each eps, in ascending order.
+        One line for each eps, in ascending order; the highest ``lead`` is a good choice where nothing else is known.
 
     Raises:
         InputError: no eps, one that is not between 0 and 1, or features that are not finite unit rows.
@@ -52,30 +56,37 @@ def clusters_by_eps(
         raise InputError(f"eps = {list(values)}: give numbers between 0 and 1")
     graph = jaccard_graph(features, k1, k2, max_distance=max(values))
     progress = tqdm(sorted(values), desc="cluster", unit="eps", disable=None, leave=False)
-    return [_describe(eps, dbscan(graph, eps, min_samples)) for eps in progress]
+    return [_describe(eps, compare_with_centroids(features, dbscan(graph, eps, min_samples))) for eps in progress]
 
 
-def _describe(eps: float, labels: Tensor) -> ClustersAtEps:
-    sizes = torch.bincount(labels[labels >= 0])
-    outliers, largest = int((labels < 0).sum()), int(sizes.max()) if len(sizes) else 0
-    return ClustersAtEps(eps, len(sizes), outliers, outliers / len(labels), largest, largest / len(labels))
+def _describe(eps: float, found: Identities) -> ClustersAtEps:
+    leads = (found.similarity - found.runner_up_similarity).nan_to_num(0)
+    return ClustersAtEps(
+        eps,
+        found.num_identities,
+        found.num_outliers,
+        found.num_outliers / len(found),
+        found.largest,
+        found.largest / len(found),
+        float(leads.mean()),
+    )
 
 
 def table_of_clusters(lines: Sequence[ClustersAtEps]) -> str:
     """Lays out what :func:`clusters_by_eps` found as plain text."""
-    head = f"{'eps':>6}{'identities':>12}{'outliers':>10}{'share':>8}{'largest':>10}{'share':>8}"
+    head = f"{'eps':>6}{'identities':>12}{'outliers':>10}{'share':>8}{'largest':>10}{'share':>8}{'lead':>8}"
     return "\n".join(
         [head]
         + [
             f"{line.eps:>6.3g}{line.identities:>12}{line.outliers:>10}{line.outlier_share:>8.1%}"
-            f"{line.largest:>10}{line.largest_share:>8.1%}"
+            f"{line.largest:>10}{line.largest_share:>8.1%}{line.lead:>8.3f}"
             for line in lines
         ]
     )
 
 
 def draw_clusters_by_eps(lines: Sequence[ClustersAtEps], path: str | Path) -> None:
-    """Draws identities, and the shares of outliers and of the largest identity, against eps.
+    """Draws what :func:`clusters_by_eps` found against eps.
 
     Args:
         lines: from :func:`clusters_by_eps`.
@@ -84,19 +95,21 @@ def draw_clusters_by_eps(lines: Sequence[ClustersAtEps], path: str | Path) -> No
     Raises:
         InputError: it cannot be written, or not as this kind of picture.
     """
-    figure = Figure(figsize=(7, 5.2), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(7, 6.5), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True)
     eps = [line.eps for line in lines]
     top.plot(eps, [line.identities for line in lines], marker="o", markersize=3)
     top.set_ylabel("identities")
     top.set_ylim(bottom=0)
-    bottom.plot(eps, [line.outlier_share for line in lines], marker="o", markersize=3, label="outliers")
-    bottom.plot(eps, [line.largest_share for line in lines], marker="o", markersize=3, label="largest identity")
-    bottom.set_ylabel("share of all images")
-    bottom.set_ylim(-0.02, 1.02)
+    middle.plot(eps, [line.outlier_share for line in lines], marker="o", markersize=3, label="outliers")
+    middle.plot(eps, [line.largest_share for line in lines], marker="o", markersize=3, label="largest identity")
+    middle.set_ylabel("share of all images")
+    middle.set_ylim(-0.02, 1.02)
+    middle.legend()
+    bottom.plot(eps, [line.lead for line in lines], marker="o", markersize=3)
+    bottom.set_ylabel("mean lead over runner-up")
     bottom.set_xlabel("eps")
-    bottom.legend()
-    for axes in (top, bottom):
+    for axes in (top, middle, bottom):
         axes.grid(alpha=0.3)
     try:
         with writing(path, option="--plot"):

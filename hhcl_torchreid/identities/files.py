@@ -126,7 +126,7 @@ def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
         ) from error
     if features.ndim != 2 or features.dtype.kind != "f" or paths.dtype.kind != "U" or paths.shape != (len(features),):
         raise InputError(
-            f"{path} holds features {features.dtype} {features.shape} and paths {paths.dtype} {paths.shape}: there must "
-            "be one row of floating-point numbers for each path"
+            f"{path} holds features {features.dtype} {features.shape} and paths {paths.dtype} {paths.shape}: there "
+            "must be one row of floating-point numbers for each path"
         )
     return SavedFeatures(torch.from_numpy(features.astype(np.float32)), paths.tolist())

@@ -1,6 +1,5 @@
 """A whole assignment: features of a folder's images in; a table, the features and a page out."""
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ def check_folder(folder: str | Path, root: str | Path) -> None:
 
 def write_identities(
     folder: str | Path,
-    root: str | os.PathLike[str],
+    root: str | Path,
     paths: Sequence[str],
     cameras: Sequence[str],
     features: Tensor,
