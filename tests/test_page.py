@@ -57,7 +57,10 @@ def shown(tmp_path_factory):
     noise = torch.rand(len(SIZES) + 1, generator=generator)[labels].unsqueeze(1)
     features = normalize(centres[labels] + noise * torch.randn(len(labels), 8, generator=generator), dim=1)
     cameras = [f"c{(label.item() * index) % (label.item() % 4 + 1)}" for index, label in enumerate(labels)]
-    paths = [f"{camera}/{label.item():04d}_{index}.jpg" for index, (camera, label) in enumerate(zip(cameras, labels))]
+    paths = [
+        f"{camera}/{label.item():04d}_{index}.jpg"
+        for index, (camera, label) in enumerate(zip(cameras, labels, strict=True))
+    ]
     for index, path in enumerate(paths):
         draw(folder / "crops", path, colour=(index, 255 - index, 128))
     return Shown(folder, paths, cameras, compare_with_centroids(features, labels))
@@ -90,13 +93,22 @@ def page(open_page, shown):
     return open_page(shown.address)
 
 
+def wait_until(page, expression):
+    """Playwright's own wait_for_function evaluates text in the page, which the page does not allow."""
+    for _ in range(200):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(25)
+    raise AssertionError(expression)
+
+
 def titles(page):
     """Numbers of the identities on the page, in order."""
-    return [int(text.removeprefix("Identity ")) for text in page.locator("#results .card h2").all_inner_texts()]
+    return [int(text.removeprefix("Identity ")) for text in page.locator("#results .card h2").all_text_contents()]
 
 
 def files(page):
-    return page.locator("#results .card .file").all_inner_texts()
+    return page.locator("#results .card .file").all_text_contents()
 
 
 def tightness(shown, number):
@@ -109,9 +121,6 @@ def num_cameras(shown, number):
 
 def test_it_opens_with_the_largest_identities_and_turns_pages(page, shown):
     expect(page.locator("h1")).to_have_text("Identities in crops")
-    expect(page.locator("#summary")).to_contain_text(
-        f"{len(shown.paths)}images", use_inner_text=False, ignore_case=True
-    ) if False else None
     assert page.locator("#summary dd").all_inner_texts()[:3] == [str(len(shown.paths)), str(len(SIZES)), "4"]
     expect(page.locator("#settings")).to_have_text("eps 0.45 · k1 30")
     first = titles(page)
@@ -164,7 +173,7 @@ def test_it_filters_by_size_cameras_and_tightness(page, shown):
 
 
 def test_hard_cases_are_the_closest_decisions_first(page, shown):
-    page.click("text=Hard cases")
+    page.click("[data-view=hard]")
     margins = shown.identities.similarity - shown.identities.runner_up_similarity
     of_file = dict(zip(shown.paths, margins.tolist(), strict=True))
     expected = sorted(margin for margin in of_file.values() if margin == margin)[:48]
@@ -175,7 +184,7 @@ def test_hard_cases_are_the_closest_decisions_first(page, shown):
     assert [similarity[name] for name in files(page)] == pytest.approx(lowest, abs=2e-4)
     # What an image is compared with: its identity, then the runner-up.
     image = shown.paths.index(files(page)[0])
-    sides = page.locator("#results .card").first.locator("h3").all_inner_texts()
+    sides = page.locator("#results .card").first.locator("h3").all_text_contents()
     own, other = shown.identities.identity[image].item(), shown.identities.runner_up[image].item()
     assert sides == [f"Identity {own}", f"Identity {other}"]
 
@@ -201,7 +210,7 @@ def test_it_searches_file_names_in_every_view(page, shown):
     assert page.locator("#results mark").first.inner_text() == "/0007_"
     page.fill("#query", shown.paths[-1].upper())
     page.keyboard.press("Escape")
-    page.click("text=Outliers")
+    page.click("[data-view=outliers]")
     page.fill("#query", shown.paths[-1].upper())
     assert files(page) == [shown.paths[-1]]
 
@@ -243,7 +252,7 @@ def test_pictures_load_when_they_come_near_the_screen(browser, shown):
     page.on("request", lambda request: "thumbnails" in request.url and loaded.append(request.url))
     page.goto(shown.address)
     page.wait_for_selector("html[data-ready]")
-    page.wait_for_function("document.querySelector('.tile img').naturalWidth > 0")
+    wait_until(page, "document.querySelector('.tile img').naturalWidth > 0")
     assert 0 < len(loaded) < page.locator(".tile img").count()
     page.close()
 
@@ -271,22 +280,19 @@ def odd(tmp_path_factory):
     return Shown(folder, ODD_PATHS, cameras, compare_with_centroids(features, labels))
 
 
-def as_shown(path):
-    """What text is left of a name that is not Unicode."""
-    return path.encode("utf-8", "replace" if False else "surrogateescape").decode("utf-8", "replace")
-
-
 def test_no_file_name_runs_and_every_picture_loads(open_page, odd):
     assert odd.unreadable == 0
     page = open_page(odd.address)
     for view in "123":
         page.keyboard.press(view)
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        wait_until(page, "[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.keyboard.press("1")
+    page.locator("#results .card").first.click()
     for index in range(8):
-        page.goto(odd.address + f"#open={odd.identities.identity[index]}&image={index}")
-        page.reload()
-        page.wait_for_selector("#identity aside .large")
-        page.wait_for_function("document.querySelector('.large').naturalHeight > 0")
+        if index == 4:
+            page.keyboard.press("n")
+        page.click(f'#identity .grid [data-image="{index}"]')
+        wait_until(page, "document.querySelector('.large').naturalHeight > 0")
         # The picture itself, not the thumbnail that stands in for one that is gone.
         assert "thumbnails" not in page.locator(".large").get_attribute("src")
         assert page.locator("#identity aside dd").first.text_content() == ODD_PATHS[index]
@@ -299,9 +305,9 @@ def test_odd_names_are_found(open_page, odd):
     for path in ODD_PATHS[:8]:
         if "\n" not in path:
             page.fill("#query", path)
-            assert [text for text in page.locator(".card .file").all_text_contents()] == [path]
+            assert files(page) == [path]
     page.click("#reset")
-    page.click("text=Outliers")
+    page.click("[data-view=outliers]")
     assert page.locator("#results .card").count() == len(ODD_PATHS) - 8
 
 
