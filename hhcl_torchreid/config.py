@@ -166,6 +166,7 @@ def _add_test(cfg: CfgNode) -> None:
     cfg.test.rerank = False  # k-reciprocal re-ranking; with test.evaluate
     cfg.test.visrank = False  # write ranking pictures
     cfg.test.visrank_topk = 10
+    cfg.test.identities = False  # at the end, write an identity for every training image and a page to look at
 
 
 def load_config(path: str = "", overrides: dict[str, Any] | None = None, options: Sequence[str] = ()) -> CfgNode:

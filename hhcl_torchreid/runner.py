@@ -1,6 +1,7 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
+import os
 import sys
 import time
 import warnings
@@ -19,6 +20,7 @@ from .data.datasets import check_datasets
 from .data.sampler import check_batch_size
 from .engine import LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
+from .identities import check_folder, write_identities
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .pseudo_labels import PseudoLabeler
 
@@ -47,7 +49,11 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         model = build_model_from_config(cfg)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
+        if cfg.test.identities:
+            check_folder(_identities_folder(cfg), _folder_of_images(engine), "data.save_dir")
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
+        if cfg.test.identities:
+            _write_identities(cfg, engine)
         _print_summary(cfg, engine)
     return engine
 
@@ -178,6 +184,24 @@ def _write_configuration(cfg: CfgNode) -> None:
             path.write_text(cfg.dump(), encoding="utf-8")
 
 
+def _identities_folder(cfg: CfgNode) -> Path:
+    return Path(cfg.data.save_dir, "identities")
+
+
+def _folder_of_images(engine: ImageHHCLEngine) -> Path:
+    return Path(os.path.commonpath([os.path.dirname(path) for path, *_ in engine.records]))
+
+
+def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
+    """What ``tools/assign_identities.py`` writes, of the training images by the model as it is now."""
+    root = _folder_of_images(engine)
+    paths = [Path(path).relative_to(root).as_posix() for path, *_ in engine.records]
+    cameras = [f"camera {camera}" for camera in engine.cameras]
+    features = engine.extract_training_features()
+    found = write_identities(_identities_folder(cfg), root, paths, cameras, features, engine.labeler)
+    print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
+
+
 def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """Accuracy before and after training, and where to look."""
     for name, after in engine.results.items():
@@ -189,6 +213,8 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     pictures = [folder / "curves.png", folder / "clusters.png"]
     for name in engine.results:
         pictures += [folder / f"rankings_{name}.png", folder / f"visrank_{name}"]
+    if cfg.test.identities:
+        pictures.append(_identities_folder(cfg) / "index.html")
     print("\nPictures:")
     for picture in pictures:
         if picture.exists():

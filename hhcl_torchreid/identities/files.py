@@ -59,7 +59,7 @@ def write_csv(path: str | Path, paths: Sequence[str], cameras: Sequence[str], id
     ):
         row = (image, camera, "outlier" if identity == OUTLIER else identity, _number(similarity))
         writer.writerow((*row, "" if runner_up == OUTLIER else runner_up, _number(runner_up_similarity)))
-    with writing(path, option="--out"):
+    with writing(path, option="the folder of the results"):
         Path(path).write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
 
 
@@ -78,7 +78,7 @@ def write_unreadable(folder: str | Path, paths: Sequence[str]) -> None:
         InputError: it cannot be written.
     """
     path = Path(folder, "unreadable.txt")
-    with writing(path, option="--out"):
+    with writing(path, option="the folder of the results"):
         if paths:
             text = "".join(f"{name}\n" for name in paths)
             path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
@@ -97,7 +97,7 @@ def save_features(path: str | Path, features: Tensor, paths: Sequence[str]) -> N
     Raises:
         InputError: it cannot be written.
     """
-    with writing(path, option="--out"), open(path, "wb") as file:
+    with writing(path, option="the folder of the results"), open(path, "wb") as file:
         np.savez(file, features=features.float().cpu().numpy(), paths=np.array(paths, dtype=np.str_))
 
 

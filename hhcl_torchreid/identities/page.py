@@ -53,7 +53,7 @@ def write_page(
         InputError: the folder cannot be written.
     """
     folder, files = Path(folder), Path(folder, "page")
-    with writing(folder, option="--out"):
+    with writing(folder, option="the folder of the results"):
         files.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(STATIC_FILES / "index.html", folder / "index.html")
         for name in ("page.css", "page.js"):

@@ -16,22 +16,23 @@ from .page import write_page
 __all__ = ["check_folder", "write_identities"]
 
 
-def check_folder(folder: str | Path, root: str | Path) -> None:
+def check_folder(folder: str | Path, root: str | Path, option: str = "--out") -> None:
     """Makes the folder of the results, before any work is done for nothing.
 
     Args:
         folder: where the results will go.
         root: the folder of the images.
+        option: the setting that chose the folder.
 
     Raises:
         InputError: it cannot be written, or lies where its thumbnails would be taken for images the next time.
     """
     if Path(folder).resolve().is_relative_to(Path(root).resolve()):
         raise InputError(
-            f"--out {folder} lies in the folder of the images, {root}, where its thumbnails would be taken for images "
+            f"{option} {folder} lies in the folder of the images, {root}, where its thumbnails would be taken for images "
             "the next time: choose a folder elsewhere"
         )
-    with writing(folder, option="--out"):
+    with writing(folder, option=option):
         Path(folder).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
