@@ -69,6 +69,7 @@ def _add_model_and_data(cfg: CfgNode) -> None:
     cfg.data.norm_std = [0.229, 0.224, 0.225]
     cfg.data.save_dir = "log"  # the run's folder
     cfg.data.load_train_targets = False
+    cfg.data.camera_regex = ""  # of data set folder: its first group names the camera in a path; empty: the 1st folder
 
     cfg.market1501 = CfgNode()
     cfg.market1501.use_500k_distractors = False

@@ -28,6 +28,7 @@ from .data.transforms import BatchAugmentation, normalize_images
 from .errors import InputError
 from .memory import HybridMemory
 from .pseudo_labels import PseudoLabeler
+from .quality import self_retrieval
 
 __all__ = ["ImageHHCLEngine"]
 
@@ -163,9 +164,14 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(self.train_loader.dataset.data)
         self.cameras = np.array([camera for _, _, camera, _ in self.records])
+        self.identities = np.array([identity for _, identity, _, _ in self.records])
+        unlabelled = int((self.identities < 0).sum())
+        if self.use_identities and unlabelled:
+            raise InputError(f"{unlabelled} training images have no true label: set engine.labels to 'clusters'")
         self.test_loader = {
             name: {split: self._decoding_loader(loader) for split, loader in splits.items()}
             for name, splits in datamanager.test_loader.items()
+            if len(splits["query"].dataset)
         }
         self._bank: Tensor | None = None
         self.labels: Tensor | None = None
@@ -222,17 +228,15 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         with writing(save_dir):
             Path(save_dir).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=save_dir).close()
+        if test_only and not self.test_loader:
+            raise InputError("there is nothing to test on: give data.targets a data set with query and gallery images")
         if test_only or (self.resumed and start_epoch >= max_epoch):
             self.test(visrank=visrank, visrank_topk=visrank_topk, save_dir=save_dir, rerank=rerank, **test_settings)
             return
         self.max_epoch, self.start_eval, self.eval_freq, self.visrank_at_end = max_epoch, start_eval, eval_freq, visrank
         self.start_epoch = self.epoch = start_epoch
         if not self.resumed:
-            print("=> Test before training")
-            with self._timed("seconds_evaluate", {"epoch": start_epoch}) as row:
-                self.test(save_dir=save_dir, **test_settings)
-            self._record({**row, **self._mean_results()})
-            self.results_before = dict(self.results)
+            self._test_before(start_epoch, save_dir, test_settings)
         super().run(
             save_dir=save_dir,
             max_epoch=max_epoch,
@@ -246,6 +250,16 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             **test_settings,
         )
         self._write_pictures()
+
+    def _test_before(self, start_epoch: int, save_dir: str, test_settings: dict[str, Any]) -> None:
+        """Writes the first line of ``metrics.csv``: the model as it is."""
+        row: dict[str, Any] = {"epoch": start_epoch}
+        if self.test_loader:
+            print("=> Test before training")
+            with self._timed("seconds_evaluate", row):
+                self.test(save_dir=save_dir, **test_settings)
+        self._record({**row, **self._mean_results()})
+        self.results_before = dict(self.results)
 
     def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
@@ -325,15 +339,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
     def _make_labels(self, features: Tensor, row: dict[str, Any]) -> Tensor:
         """Pseudo labels on the CPU; those of the epoch before where this one has no two clusters."""
-        identities = np.array([identity for _, identity, _, _ in self.records])
         if self.use_identities:
-            labels = torch.from_numpy(np.unique(identities, return_inverse=True)[1])
+            labels = torch.from_numpy(np.unique(self.identities, return_inverse=True)[1])
         else:
             labels = self.labeler(features).cpu()
-            # As the labels would be if every outlier were a cluster of its own.
-            singles = np.where(labels < 0, np.arange(len(labels)) + len(labels), labels)
-            row["ari"] = float(adjusted_rand_score(identities, singles))
-            row["nmi"] = float(normalized_mutual_info_score(identities, singles))
+            self._rate_model(features, labels)
+            self._compare_with_truth(labels, row)
         sizes = torch.bincount(labels[labels >= 0])
         row["clusters"] = len(sizes)
         row["outliers"] = int((labels < 0).sum())
@@ -345,6 +356,25 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         if len(sizes) >= 2:
             return labels
         return self._labels_of_last_epoch(len(sizes))
+
+    def _compare_with_truth(self, labels: Tensor, row: dict[str, Any]) -> None:
+        """Agreement with the true identities, of the images that have one."""
+        # As the labels would be if every outlier were a cluster of its own.
+        singles = np.where(labels < 0, np.arange(len(labels)) + len(labels), labels)
+        known = self.identities >= 0
+        if known.any():
+            row["ari"] = float(adjusted_rand_score(self.identities[known], singles[known]))
+            row["nmi"] = float(normalized_mutual_info_score(self.identities[known], singles[known]))
+
+    def _rate_model(self, features: Tensor, labels: Tensor) -> None:
+        """Completes the line of the epoch behind us by the label-free measure; where no test is, it names the best."""
+        row = self.rows[-1]
+        row["self_retrieval"] = measure = self_retrieval(features, labels, self.cameras)
+        if self.writer is not None:
+            self.writer.add_scalar("Labels/self_retrieval", measure, row["epoch"])
+        if not self.test_loader and row["epoch"] > 0 and measure > self.best:
+            self.best = measure
+            self._save(BEST_CHECKPOINT)
 
     def _labels_of_last_epoch(self, num_clusters: int) -> Tensor:
         found, advice = ("no cluster", "raise") if num_clusters == 0 else ("a single cluster", "lower")
@@ -402,7 +432,10 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         return regular or done == self.max_epoch
 
     def test(self, visrank: bool = False, save_dir: str = "", **settings: Any) -> float:
-        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``."""
+        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``. 0 where there is none."""
+        if not self.test_loader:
+            print("No labelled query and gallery images to test on")
+            return 0.0
         self._test_started = time.monotonic()
         training_has_ended = self.epoch + 1 == self.max_epoch and bool(self.rows)
         visrank = visrank or (training_has_ended and self.visrank_at_end)
@@ -471,6 +504,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def _mean_results(self) -> dict[str, float]:
         """MAP and rank-1 of the last test, the mean over the target data sets."""
         results = self.results.values()
+        if not results:
+            return {}
         return {
             "mAP": sum(result["mAP"] for result in results) / len(results),
             "rank1": sum(result["Rank-1"] for result in results) / len(results),
@@ -479,14 +514,24 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
         """Completes the epoch's line of ``metrics.csv`` after a test, and saves the last and the best checkpoint."""
         row = self.rows.pop()
-        row["seconds_evaluate"] = time.monotonic() - self._test_started
+        if self.test_loader:
+            row["seconds_evaluate"] = time.monotonic() - self._test_started
         self._record({**row, **self._mean_results()})
+        if epoch + 1 == self.max_epoch and not self.use_identities:
+            self._rate_final_model()
         reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
-        is_best = is_best or self.rows[-1]["mAP"] > self.best
-        self.best = max(self.best, self.rows[-1]["mAP"])
+        if self.test_loader:
+            is_best = is_best or self.rows[-1]["mAP"] > self.best
+            self.best = max(self.best, self.rows[-1]["mAP"])
         self._save(LAST_CHECKPOINT)
         if is_best:
             self._save(BEST_CHECKPOINT)
+
+    def _rate_final_model(self) -> None:
+        """Every other model is rated by the labels of the epoch after it."""
+        features = self.extract_training_features()
+        self._rate_model(features, self.labeler(features).cpu())
+        reports.write_metrics(self.rows, Path(self.save_dir, "metrics.csv"))
 
     def _save(self, name: str) -> None:
         save_checkpoint(self.state_dict(), Path(self.save_dir, "model", name))
@@ -495,7 +540,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
         return {
             "state_dict": self.model.state_dict(),
-            "epoch": self.epoch + 1,
+            "epoch": self.rows[-1]["epoch"],
             "rank1": self.rows[-1].get("rank1", 0.0),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from . import config, reports
 from .checkpoint import writing
-from .data.datasets import check_datasets
+from .data.datasets import FolderOfCrops, check_datasets
 from .data.sampler import check_batch_size
 from .engine import LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
@@ -46,6 +46,8 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
         _write_configuration(cfg)
         datamanager = build_datamanager(cfg)
+        if "folder" in cfg.data.sources:
+            reports.write_left_out(FolderOfCrops.left_out, Path(cfg.data.save_dir, "left_out.csv"))
         model = build_model_from_config(cfg)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
@@ -74,6 +76,7 @@ def build_datamanager(cfg: CfgNode) -> Any:
     Raises:
         InputError: a data set is not there, or not in the layout that torchreid expects.
     """
+    FolderOfCrops.camera_regex = cfg.data.camera_regex
     try:
         with warnings.catch_warnings():
             # torchreid asks for the folder above the one that everybody has.
