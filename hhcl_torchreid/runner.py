@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from . import config, reports
 from .checkpoint import writing
 from .data.datasets import FolderOfCrops, check_datasets
+from .data.folder import camera_names
 from .data.sampler import check_batch_size
 from .engine import LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
@@ -52,7 +53,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
         if cfg.test.identities:
-            check_folder(_identities_folder(cfg), _folder_of_images(engine), "data.save_dir")
+            check_folder(_identities_folder(cfg), _folder_of_images(cfg, engine), "data.save_dir")
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
         if cfg.test.identities:
             _write_identities(cfg, engine)
@@ -191,15 +192,24 @@ def _identities_folder(cfg: CfgNode) -> Path:
     return Path(cfg.data.save_dir, "identities")
 
 
-def _folder_of_images(engine: ImageHHCLEngine) -> Path:
-    return Path(os.path.commonpath([os.path.dirname(path) for path, *_ in engine.records]))
+def _folder_of_images(cfg: CfgNode, engine: ImageHHCLEngine) -> Path:
+    images = [path for path, *_ in engine.records]
+    if cfg.data.sources == ["folder"]:
+        root = Path(cfg.data.root).expanduser()
+        train = root / "train"
+        return train if all(Path(image).is_relative_to(train) for image in images) else root
+    return Path(os.path.commonpath([os.path.dirname(image) for image in images]))
 
 
 def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """What ``tools/assign_identities.py`` writes, of the training images by the model as it is now."""
-    root = _folder_of_images(engine)
-    paths = [Path(path).relative_to(root).as_posix() for path, *_ in engine.records]
-    cameras = [f"camera {camera}" for camera in engine.cameras]
+    root = _folder_of_images(cfg, engine)
+    images = [Path(path) for path, *_ in engine.records]
+    if cfg.data.sources == ["folder"]:
+        cameras = camera_names(images, root, cfg.data.camera_regex)
+    else:
+        cameras = [f"camera {camera}" for camera in engine.cameras]
+    paths = [image.relative_to(root).as_posix() for image in images]
     features = engine.extract_training_features()
     found = write_identities(_identities_folder(cfg), root, paths, cameras, features, engine.labeler)
     print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")

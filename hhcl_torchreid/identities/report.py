@@ -29,8 +29,8 @@ def check_folder(folder: str | Path, root: str | Path, option: str = "--out") ->
     """
     if Path(folder).resolve().is_relative_to(Path(root).resolve()):
         raise InputError(
-            f"{option} {folder} lies in the folder of the images, {root}, where its thumbnails would be taken for images "
-            "the next time: choose a folder elsewhere"
+            f"{option} {folder} lies in the folder of the images, {root}, where its thumbnails would be taken for "
+            "images the next time: choose a folder elsewhere"
         )
     with writing(folder, option=option):
         Path(folder).mkdir(parents=True, exist_ok=True)
