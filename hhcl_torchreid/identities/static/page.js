@@ -67,6 +67,7 @@
 
   // The first images of each camera before the second ones, the most similar to the centroid first.
   function alternating(identity) {
+    if (identity.alternating) return identity.alternating;
     const seen = new Map();
     const turn = new Map();
     for (const image of identity.images) {
@@ -74,7 +75,8 @@
       seen.set(data.camera[image], count);
       turn.set(image, count);
     }
-    return [...identity.images].sort((a, b) => turn.get(a) - turn.get(b));
+    identity.alternating = [...identity.images].sort((a, b) => turn.get(a) - turn.get(b));
+    return identity.alternating;
   }
 
   // The identities that the images of one are most similar to, the most frequent first.
