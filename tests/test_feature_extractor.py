@@ -25,7 +25,16 @@ pytestmark = [
 
 RENDERED = Path(__file__).parent.parent / "weights" / "osnet_x0_25_rendered.pth"
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
-ODD_NAMES = ("two words.png", "it's \"quoted\".png", "<b>&amp;.png", "人物 Ünïcode.png")
+ODD_NAMES = ("two words.png", 'it\'s "quoted".png', "<b>&amp;.png", "人物 Ünïcode.png")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny images leave a second thread nothing to do but to wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def shuffle_statistics(model):
