@@ -24,6 +24,7 @@ __all__ = ["TOLERANCE", "export_onnx"]
 TOLERANCE = 1e-4  # of each value of the unit feature vectors
 CHECKED_BATCH_SIZES = (1, 2, 5)
 OPSET = 17
+TRACED_BATCH_SIZE = 13  # no layer has so many channels or parts: what is 13 in the graph is the batch
 
 
 class _PixelsToFeatures(nn.Module):
@@ -86,10 +87,9 @@ def _import_onnx() -> tuple[Any, Any]:
 def _trace(extractor: FeatureExtractor) -> bytes:
     network = _PixelsToFeatures(extractor).eval()
     file = io.BytesIO()
-    example = torch.zeros(2, 3, *extractor.image_size, dtype=torch.uint8)
+    example = torch.zeros(TRACED_BATCH_SIZE, 3, *extractor.image_size, dtype=torch.uint8)
     try:
         with torch.no_grad(), _quietly():
-            # The exporter that traces: the one that compiles takes minutes where this takes a second.
             torch.onnx.export(
                 network,
                 (example,),
@@ -120,6 +120,7 @@ def _quietly() -> Iterator[None]:
 
 def _describe(onnx: Any, model_bytes: bytes, extractor: FeatureExtractor) -> bytes:
     model = onnx.load_from_string(model_bytes)
+    _free_the_batch(onnx, model.graph)
     height, width = extractor.image_size
     facts = {
         "model_name": extractor.model.name,
@@ -134,6 +135,18 @@ def _describe(onnx: Any, model_bytes: bytes, extractor: FeatureExtractor) -> byt
     onnx.helper.set_model_props(model, {name: str(value) for name, value in facts.items()})
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def _free_the_batch(onnx: Any, graph: Any) -> None:
+    """Makes reshapes to the traced batch size take whatever comes: ShuffleNet's read it in a way that tracing misses."""
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    constants = [tensor for tensor in graph.initializer if tensor.name in shapes]
+    constants += [node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.output[0] in shapes]
+    for constant in constants:
+        shape = onnx.numpy_helper.to_array(constant).copy()
+        if shape[0] == TRACED_BATCH_SIZE:
+            shape[0] = 0  # ONNX's word for: as in the input
+            constant.CopyFrom(onnx.numpy_helper.from_array(shape, constant.name))
 
 
 def _largest_difference(onnxruntime: Any, model_bytes: bytes, extractor: FeatureExtractor) -> float:
