@@ -138,7 +138,7 @@ def _describe(onnx: Any, model_bytes: bytes, extractor: FeatureExtractor) -> byt
 
 
 def _free_the_batch(onnx: Any, graph: Any) -> None:
-    """Makes reshapes to the traced batch size take whatever comes: ShuffleNet's read it in a way that tracing misses."""
+    """Makes reshapes to the traced batch size take any: ShuffleNets read it in a way that tracing misses."""
     shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
     constants = [tensor for tensor in graph.initializer if tensor.name in shapes]
     constants += [node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.output[0] in shapes]
