@@ -30,6 +30,9 @@ TRACED_BATCH_SIZE = 13  # no layer has so many channels or parts: what is 13 in 
 class _PixelsToFeatures(nn.Module):
     """The extractor's whole way from pixels to features, as one network."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, extractor: FeatureExtractor) -> None:
         super().__init__()
         # A copy on the CPU, in the memory format that tracing expects; the extractor's own model stays where it is.
@@ -86,7 +89,7 @@ def _import_onnx() -> tuple[Any, Any]:
 
 def _trace(extractor: FeatureExtractor) -> bytes:
     network = _PixelsToFeatures(extractor).eval()
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # PyTorch's annotations have forgotten it
     example = torch.zeros(TRACED_BATCH_SIZE, 3, *extractor.image_size, dtype=torch.uint8)
     try:
         with torch.no_grad(), _quietly():

@@ -23,7 +23,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=1000, help="searched together (default: %(default)s)")
     parser.add_argument("--topk", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts (default: %(default)s)")
-    parser.add_argument("--out", default="log/search_benchmark.json", metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument("--out", default="log/search_speed.json", metavar="FILE", help="(default: %(default)s)")
     return parser.parse_args(arguments)
 
 
