@@ -44,8 +44,8 @@ class FeatureExtractor:
     Returned is a ``torch.Tensor`` (N, D) of float32 rows of unit length, on the extractor's device.
 
     Args:
-        model_name (str): a backbone of torchreid's factory. Needed only for files of weights alone: a checkpoint of this
-            package says it itself.
+        model_name (str): a backbone of torchreid's factory. Needed only for files of weights alone: a checkpoint of
+            this package says it itself.
         model_path (str): checkpoint or weights; empty for torchreid's ImageNet weights. Pooling, embedding layer,
             BNNeck, image size and normalisation come from the configuration in the checkpoint. In a file of weights
             alone, such as torchreid's engines save, the layers are those that it has weights for, and the rest is as
@@ -151,9 +151,7 @@ class FeatureExtractor:
         """
         return self._extract(pictures, description, skip_unreadable=True)
 
-    def _extract(
-        self, pictures: Sequence[Picture], description: str, skip_unreadable: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _extract(self, pictures: Sequence[Picture], description: str, skip_unreadable: bool) -> tuple[Tensor, Tensor]:
         for picture in pictures:
             _check_picture(picture)
         num_batches = -(-len(pictures) // self.batch_size)

@@ -247,8 +247,8 @@ def build_model(
         pretrained: Start from torchreid's ImageNet weights, downloading them if need be. A backbone for which torchreid
             has none starts from random weights, with a warning.
         pooling: ``"avg"`` (the backbone's own), ``"max"``, ``"gem"`` or ``"avg+max"`` (their sum).
-        last_stride: Stride of the last stage (``layer4``) of ResNet-like backbones, 1 or 2, or None for torchreid's own; no
-            effect on others.
+        last_stride: Stride of the last stage (``layer4``) of ResNet-like backbones, 1 or 2, or None for torchreid's
+            own; no effect on others.
         embedding_dim: Length of a linear layer before the BNNeck; 0 for none.
         dropout: Probability of dropping a feature in training, in [0, 1).
         bnneck: Whether to batch-normalise the features before they are brought to unit length.

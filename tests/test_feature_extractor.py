@@ -210,6 +210,48 @@ class TestFilesOfWeightsAlone:
         assert_close(FeatureExtractor("osnet_x0_25", tmp_path / "weights.pth", device="cpu")(images), expected)
 
 
+class TestTorchreidsOwnTools:
+    """The other way: torchreid's own loader and extractor read our checkpoints, no key renamed.
+
+    What a plain model lacks is what lies on top of it: BNNeck, embedding layer, other pooling, and in ResNet-like
+    backbones the last stride of 1, which is no weight. With those put back, the features are ours.
+    """
+
+    @pytest.mark.parametrize(
+        "name",
+        ["osnet_x0_25", "resnet18", "mobilenetv2_x1_0", "shufflenet_v2_x0_5", "osnet_ain_x0_25", "squeezenet1_1"],
+    )
+    def test_read_our_checkpoints(self, name, tmp_path, capsys):
+        model = shuffle_statistics(build_model(name, pretrained=False, last_stride=2)).eval()
+        path = str(checkpoint_of(model, tmp_path / "model-best.pth.tar"))
+
+        plain = torchreid.models.build_model(name, num_classes=7, pretrained=False, use_gpu=False).eval()
+        torchreid.utils.load_pretrained_weights(plain, path)
+        assert "Successfully loaded" in capsys.readouterr().out
+        ours, loaded = model.state_dict(), plain.state_dict()
+        assert set(ours) - set(loaded) == {key for key in ours if key.startswith("neck.")}
+        assert {key.split(".")[0] for key in set(loaded) - set(ours)} <= set(model.removed_layers)
+        assert all(torch.equal(loaded[key], ours[key]) for key in loaded if key in ours)
+
+        images = torch.randn(2, 3, 64, 32)
+        theirs = torchreid.utils.FeatureExtractor(name, path, image_size=(64, 32), device="cpu", verbose=False)
+        with torch.no_grad():
+            expected = model(images)
+            assert_close(F.normalize(model.neck(theirs(images))), expected)
+            assert_close(F.normalize(model.neck(plain(images))), expected)
+
+    def test_the_last_stride_is_no_weight(self, tmp_path):
+        model = shuffle_statistics(build_model("resnet18", pretrained=False, last_stride=1)).eval()
+        path = str(checkpoint_of(model, tmp_path / "model-best.pth.tar"))
+        theirs = torchreid.utils.FeatureExtractor("resnet18", path, device="cpu", verbose=False)
+        images = torch.randn(2, 3, 64, 32)
+        with torch.no_grad():
+            expected = model(images)
+            assert not torch.allclose(F.normalize(model.neck(theirs(images))), expected, atol=1e-3)
+            theirs.model.layer4[0].conv1.stride = theirs.model.layer4[0].downsample[0].stride = (1, 1)
+            assert_close(F.normalize(model.neck(theirs(images))), expected)
+
+
 class TestSettings:
     def test_come_from_the_checkpoint(self, extractor):
         assert extractor.image_size == (48, 32)
