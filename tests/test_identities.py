@@ -284,7 +284,7 @@ def test_weights_that_are_none(call, tmp_path):
 
 
 def test_weights_of_another_backbone(call, weights):
-    assert_one_sentence(call(model="osnet_x0_25"), weights, "shufflenet_v2_x0_5", "osnet_x0_25")
+    assert_one_sentence(call(model_name="osnet_x0_25"), weights, "shufflenet_v2_x0_5", "osnet_x0_25")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights")
     source.add_argument("--features", metavar="FILE", help="features.npz of an earlier assignment, in place of a model")
-    parser.add_argument("--model", default="", help="backbone, for weights that do not name it")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
     parser.add_argument("--root", required=True, metavar="CROPS", help="folder of images, of any depth")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument(
@@ -50,7 +50,7 @@ def assign(args: argparse.Namespace) -> str:
     if args.features:
         crops = crops_from_features(args.features, args.root, args.camera_regex)
     else:
-        extractor = FeatureExtractor(args.model, args.weights, device=args.device, verbose=False)
+        extractor = FeatureExtractor(args.model_name, args.weights, device=args.device, verbose=False)
         crops = crops_from_images(extractor, args.root, args.camera_regex)
     write_unreadable(args.out, crops.unreadable)
     identities = write_identities(args.out, crops.root, crops.paths, crops.cameras, crops.features, labeler)

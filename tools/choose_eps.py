@@ -28,7 +28,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     source.add_argument("--features", metavar="FILE", help="features.npz, as tools/assign_identities.py writes it")
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights; with --root")
     parser.add_argument("--root", metavar="CROPS", help="folder of images")
-    parser.add_argument("--model", default="", help="backbone, for weights that do not name it")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
     parser.add_argument("--eps", type=float, nargs="+", default=VALUES, help="values (default: 0.2 to 0.75)")
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
@@ -46,7 +46,7 @@ def show(args: argparse.Namespace) -> None:
     if args.features:
         features = load_features(args.features).features
     else:
-        extractor = FeatureExtractor(args.model, args.weights, device=args.device, verbose=False)
+        extractor = FeatureExtractor(args.model_name, args.weights, device=args.device, verbose=False)
         features = crops_from_images(extractor, args.root).features
     settings = cluster_settings(args.weights)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
