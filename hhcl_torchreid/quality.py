@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
-
-from .memory import cluster_centroids
+from torch.nn.functional import normalize
 
 __all__ = ["self_retrieval"]
 
@@ -30,40 +29,35 @@ def self_retrieval(features: Tensor, labels: Tensor, cameras: np.ndarray) -> flo
     Returns:
         The share, in [0, 1]; 0 where there are fewer than two clusters.
     """
-    labels = labels.to(features.device)
     num_clusters = int(labels.max()) + 1
-    clustered = torch.nonzero(labels >= 0).flatten()
     if num_clusters < 2:
         return 0.0
-    centroids = cluster_centroids(features, labels, num_clusters)
-    groups = torch.from_numpy(np.unique(cameras, return_inverse=True)[1]).to(labels.device)
-    if groups.max() == 0:
-        groups = torch.arange(len(labels), device=labels.device)
+    clustered = torch.nonzero(labels >= 0).flatten().to(features.device)
+    labels = labels.to(features.device)[clustered]
+    rows = features[clustered].float()
+    tracks = _tracks(labels, torch.from_numpy(np.unique(cameras, return_inverse=True)[1]).to(labels.device), clustered)
+    cluster_sums, cluster_sizes = _sums(rows, labels)
+    track_sums, track_sizes = _sums(rows, tracks)
+    centroids = normalize(cluster_sums)
+    has_others = cluster_sizes[labels] > track_sizes[tracks]
     found = 0
-    for images, others in zip(
-        clustered.split(ROWS_AT_ONCE),
-        _centroids_at_other_cameras(features[clustered].float(), labels[clustered], groups[clustered]).split(
-            ROWS_AT_ONCE
-        ),
-        strict=True,
-    ):
-        rows = features[images].float()
-        similarities = rows @ centroids.T
-        similarities.scatter_(1, labels[images, None], -torch.inf)
-        found += int(((rows * others).sum(dim=1) > similarities.max(dim=1).values).sum())
-    return found / len(labels)
+    for chunk in torch.nonzero(has_others).flatten().split(ROWS_AT_ONCE):
+        own, track = labels[chunk], tracks[chunk]
+        similarities = rows[chunk] @ centroids.T
+        similarities.scatter_(1, own[:, None], -torch.inf)
+        others = normalize(cluster_sums[own] - track_sums[track])
+        found += int(((rows[chunk] * others).sum(dim=1) > similarities.max(dim=1).values).sum())
+    return found / len(features)
 
 
-def _centroids_at_other_cameras(features: Tensor, labels: Tensor, cameras: Tensor) -> Tensor:
-    """(M, D) unit rows: for each image, that of its cluster's images at other cameras; NaN where there are none."""
-    _, tracks = torch.unique(labels * (cameras.max() + 1) + cameras, return_inverse=True)
-    cluster_sums, cluster_sizes = _sums(features, labels)
-    track_sums, track_sizes = _sums(features, tracks)
-    others = torch.nn.functional.normalize(cluster_sums[labels] - track_sums[tracks])
-    return torch.where((cluster_sizes[labels] > track_sizes[tracks])[:, None], others, torch.nan)
+def _tracks(labels: Tensor, cameras: Tensor, clustered: Tensor) -> Tensor:
+    """Numbers the pairs of a cluster and a camera; with a single camera every image is a pair of its own."""
+    if cameras.max() == 0:
+        return torch.arange(len(labels), device=labels.device)
+    return torch.unique(labels * (cameras.max() + 1) + cameras[clustered], return_inverse=True)[1]
 
 
-def _sums(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the rows of each label, in the order of the rows, and their number."""
+def _sums(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the rows of each label, in the order of the rows so that it repeats itself, and their number."""
     sizes = torch.bincount(labels)
-    return torch.segment_reduce(features[labels.argsort(stable=True)], "sum", lengths=sizes, axis=0), sizes
+    return torch.segment_reduce(rows[labels.argsort(stable=True)], "sum", lengths=sizes, axis=0), sizes

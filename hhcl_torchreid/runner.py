@@ -19,7 +19,7 @@ from .checkpoint import writing
 from .data.datasets import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
-from .engine import LAST_CHECKPOINT, ImageHHCLEngine
+from .engine import BEST_CHECKPOINT, LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
 from .identities import check_folder, write_identities
 from .models import ReIDModel, build_model, check_input_size, load_weights
@@ -223,6 +223,13 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         )
         print(f"\n{name}\n{reports.comparison_table(columns)}")
     folder = Path(cfg.data.save_dir)
+    rated = [row for row in engine.rows[1:] if "self_retrieval" in row]
+    if rated and not engine.test_loader:
+        best = max(rated, key=lambda row: row["self_retrieval"])
+        print(
+            f"\nBest epoch, judged without labels: {best['epoch']} ({best['self_retrieval']:.1%} of the images "
+            f"find their cluster again), {folder / 'model' / BEST_CHECKPOINT}"
+        )
     pictures = [folder / "curves.png", folder / "clusters.png"]
     for name in engine.results:
         pictures += [folder / f"rankings_{name}.png", folder / f"visrank_{name}"]

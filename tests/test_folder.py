@@ -271,7 +271,9 @@ def test_a_run_without_labels_resumes(crops, unlabelled_run, tmp_path, capsys):
     again = ("train.max_epoch", "3", "test.eval_freq", "1", "model.resume", "auto")
     assert train(crops, tmp_path, *again) == 0
     assert train(crops, tmp_path, *again) == 0
-    assert "No labelled query and gallery" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "No labelled query and gallery" in output
+    assert f"judged without labels: {load_checkpoint(tmp_path / 'model' / 'model-best.pth.tar')['epoch']} (" in output
     untimed = [
         [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in read_csv(folder, "metrics.csv")]
         for folder in (tmp_path, unlabelled_run)
