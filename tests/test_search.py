@@ -279,6 +279,12 @@ class TestTool:
             str(crops / "camera0" / "0.png"),
         ]
 
+    def test_weights_alone_with_name_and_size(self, call, tmp_path):
+        torch.save(build_model("osnet_x0_25", pretrained=False).state_dict(), tmp_path / "bare.pth")
+        flags = ("--weights", str(tmp_path / "bare.pth"), "--model-name", "osnet_x0_25", "--image-size", "64", "32")
+        code, output, error = call(*flags)
+        assert code == 0 and "features extracted anew: 8" in output, error
+
     def test_queries_of_one_name_have_a_picture_each(self, call, tmp_path):
         queries = [save_image(tmp_path / folder / "same.png", 1) for folder in "ab"]
         assert call(query=queries)[0] == 0

@@ -17,7 +17,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=["onnx"], default="onnx", help="(default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the weights, ending in .onnx)")
     parser.add_argument(
-        *("--image-size", "-i"),
+        "--image-size",
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
