@@ -3,9 +3,10 @@
 from .config import get_default_config
 from .data import datasets as _datasets  # noqa: F401 (makes the data sets of this package known to torchreid)
 from .engine import ImageHHCLEngine
+from .feature_extractor import FeatureExtractor
 from .memory import HybridMemory
 from .models import build_model
 from .pseudo_labels import PseudoLabeler
 
 __version__ = "0.1.0"
-__all__ = ["HybridMemory", "ImageHHCLEngine", "PseudoLabeler", "build_model", "get_default_config"]
+__all__ = ["FeatureExtractor", "HybridMemory", "ImageHHCLEngine", "PseudoLabeler", "build_model", "get_default_config"]

@@ -52,8 +52,13 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
 
 
 @contextmanager
-def writing(path: str | Path, consequence: str = "") -> Iterator[None]:
+def writing(path: str | Path, consequence: str = "", option: str = "data.save_dir") -> Iterator[None]:
     """Turns a full disk, a vanished folder or missing rights into one sentence about ``path``.
+
+    Args:
+        path: what is being written.
+        consequence: what this means for other files, as a clause.
+        option: the setting that chooses another folder.
 
     Raises:
         InputError: the operating system refused.
@@ -65,8 +70,8 @@ def writing(path: str | Path, consequence: str = "") -> Iterator[None]:
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
         reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
         raise InputError(
-            f"cannot write {path}: {reason}{consequence}; free some space there or set data.save_dir to a folder that "
-            "can be written"
+            f"cannot write {path}: {reason}{consequence}; free some space there or set {option} to a folder that can "
+            "be written"
         ) from error
 
 

@@ -71,6 +71,7 @@ def _add_model_and_data(cfg: CfgNode) -> None:
     cfg.data.norm_std = [0.229, 0.224, 0.225]
     cfg.data.save_dir = "log"  # the run's folder
     cfg.data.load_train_targets = False
+    cfg.data.camera_regex = ""  # of data set folder: its first group names the camera in a path; empty: the 1st folder
 
     cfg.market1501 = CfgNode()
     cfg.market1501.use_500k_distractors = False
@@ -101,6 +102,7 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.train.start_epoch = 0
     cfg.train.batch_size = 256
     cfg.train.bn_groups = 1  # parts of a batch with own batch-norm statistics; of N processes a multiple of N
+    cfg.train.precise_bn = 0  # batches that re-estimate batch-norm statistics after every epoch; 0: running averages
     cfg.train.amp = "auto"  # the network's arithmetic: off (float32), bf16, fp16, auto (what the processor is made for)
     cfg.train.compile = False  # torch.compile: minutes once, then faster steps
     cfg.train.fixbase_epoch = 0  # epochs in which only train.open_layers learn
@@ -170,6 +172,7 @@ def _add_test(cfg: CfgNode) -> None:
     cfg.test.rerank = False  # k-reciprocal re-ranking; with test.evaluate
     cfg.test.visrank = False  # write ranking pictures
     cfg.test.visrank_topk = 10
+    cfg.test.identities = False  # at the end, write an identity for every training image and a page to look at
 
 
 def load_config(path: str = "", overrides: dict[str, Any] | None = None, options: Sequence[str] = ()) -> CfgNode:

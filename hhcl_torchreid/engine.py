@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from . import distributed, reports
 from .acceleration import choose_precision
-from .batch_norm import InGroups
+from .batch_norm import InGroups, estimate_statistics
 from .checkpoint import (
     libraries_writing,
     load_checkpoint,
@@ -38,6 +38,7 @@ from .evaluation import evaluate_rank
 from .interruption import uninterrupted
 from .memory import HybridMemory
 from .pseudo_labels import PseudoLabeler
+from .quality import self_retrieval
 
 __all__ = ["ImageHHCLEngine"]
 
@@ -85,6 +86,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             erase.
         bn_groups (int, optional): parts of the batch that have batch-norm statistics of their own. Four give one GPU
             the result of the authors' four. In a run of several processes a multiple of their number. Default is 1.
+        precise_bn (int, optional): batches of training images over which the running statistics of batch norm are
+            estimated anew before the first epoch and after every one. Default is 0: running averages, as published.
         cache (str, optional): where decoded images stay: "gpu", "ram", "off", or "auto", which measures what is free,
             see ``hhcl_torchreid.data.bank``. Default is "auto".
         amp (str, optional): arithmetic of the network: "off" (float32), "bf16", "fp16", or "auto", which takes what the
@@ -138,6 +141,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         iters: int = 200,
         transforms: Sequence[str] = ("random_flip", "random_pad_crop", "random_erase"),
         bn_groups: int = 1,
+        precise_bn: int = 0,
         cache: str = "auto",
         amp: str = "auto",
         labels: str = "clusters",
@@ -184,6 +188,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.num_instances = num_instances
         self.iters = iters
         self.group_size = self.batch_size // bn_groups
+        self.precise_bn = precise_bn
         self.use_identities = labels == "identities"
         self.seed = seed
         self.description = description or {}
@@ -194,6 +199,10 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(self.train_loader.dataset.data)
         self.cameras = np.array([camera for _, _, camera, _ in self.records])
+        self.identities = np.array([identity for _, identity, _, _ in self.records])
+        unlabelled = int((self.identities < 0).sum())
+        if self.use_identities and unlabelled:
+            raise InputError(f"{unlabelled} training images have no true label: set engine.labels to 'clusters'")
         self.bank = self._make_bank(self.records, cache, "training images")
         self.test_loader = {
             name: {
@@ -201,6 +210,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
                 for split, loader in loaders.items()
             }
             for name, loaders in datamanager.test_loader.items()
+            if len(loaders["query"].dataset)
         }
         self.labels: Tensor | None = None
         self.rows: list[dict[str, Any]] = []
@@ -258,6 +268,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         }
         self.save_dir = save_dir
         distributed.from_main(self._check_folder)
+        if test_only and not self.test_loader:
+            raise InputError("there is nothing to test on: give data.targets a data set with query and gallery images")
         if not distributed.is_main():
             self.writer = _NoWriter()
         if test_only or (self.resumed and start_epoch >= max_epoch):
@@ -266,11 +278,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.max_epoch, self.start_eval, self.eval_freq, self.visrank_at_end = max_epoch, start_eval, eval_freq, visrank
         self.start_epoch = self.epoch = self.epochs_done = start_epoch
         if not self.resumed:
-            print("=> Test before training")
-            with self._timed("seconds_evaluate", {"epoch": start_epoch}) as row:
-                self.test(save_dir=save_dir, **test_settings)
-            self._record({**row, **self._mean_results()})
-            self.results_before = dict(self.results)
+            self._test_before(start_epoch, save_dir, test_settings)
             if start_epoch < max_epoch:
                 # Finds out early whether there is room, and leaves something to resume from the first step on.
                 self._save(LAST_CHECKPOINT)
@@ -295,10 +303,22 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             Path(self.save_dir).mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.save_dir).close()
 
+    def _test_before(self, start_epoch: int, save_dir: str, test_settings: dict[str, Any]) -> None:
+        """Writes the first line of ``metrics.csv``: the model as it is."""
+        row: dict[str, Any] = {"epoch": start_epoch}
+        if self.test_loader:
+            print("=> Test before training")
+            with self._timed("seconds_evaluate", row):
+                self.test(save_dir=save_dir, **test_settings)
+        self._record({**row, **self._mean_results()})
+        self.results_before = dict(self.results)
+
     def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """One epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
         self._epoch_lr, self._print_freq = self.get_current_lr(), print_freq
         row: dict[str, Any] = {"epoch": self.epoch + 1, "lr": self._epoch_lr}
+        if self.epoch == self.start_epoch and not self.resumed:
+            self._estimate_statistics()
         batches = self._start_epoch(row)
         self._losses: list[float] = []
         self._unread_losses: list[Tensor] = []
@@ -310,11 +330,23 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             self._stop("weights that are no numbers", self.batch_idx + 1)
+        self._estimate_statistics()
         row["loss"] = sum(self._losses) / len(self._losses)
         self.epochs_done = self.epoch + 1
         self._record(row)
         if not self._is_tested():
             self._save(LAST_CHECKPOINT)
+
+    def _estimate_statistics(self) -> None:
+        """Gives the features of the next extraction and test batch-norm statistics of the weights as they are."""
+        if self.precise_bn == 0:
+            return
+        order = torch.from_numpy(self._generator("statistics").permutation(len(self.bank)))
+        of_one_size = len(order) // self.batch_size or 1
+        chosen = order.split(self.batch_size)[: min(self.precise_bn, of_one_size)]
+        with self._autocast():
+            batches = (normalize_images(images, self.mean, self.std) for images in self.bank.batches(chosen))
+            estimate_statistics(self.model, tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None))
 
     def _start_epoch(self, row: dict[str, Any]) -> AugmentedBatches:
         """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
@@ -377,15 +409,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
     def _make_labels(self, features: Tensor, row: dict[str, Any]) -> Tensor:
         """Pseudo labels on the CPU; those of the epoch before where this one has no two clusters."""
-        identities = np.array([identity for _, identity, _, _ in self.records])
         if self.use_identities:
-            labels = torch.from_numpy(np.unique(identities, return_inverse=True)[1])
+            labels = torch.from_numpy(np.unique(self.identities, return_inverse=True)[1])
         else:
             labels = self.labeler(features).cpu()
-            # As the labels would be if every outlier were a cluster of its own.
-            singles = np.where(labels < 0, np.arange(len(labels)) + len(labels), labels)
-            row["ari"] = float(adjusted_rand_score(identities, singles))
-            row["nmi"] = float(normalized_mutual_info_score(identities, singles))
+            self._rate_model(features, labels)
+            self._compare_with_truth(labels, row)
         sizes = torch.bincount(labels[labels >= 0])
         row["clusters"] = len(sizes)
         row["outliers"] = int((labels < 0).sum())
@@ -397,6 +426,25 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         if len(sizes) >= 2:
             return labels
         return self._labels_of_last_epoch(len(sizes))
+
+    def _compare_with_truth(self, labels: Tensor, row: dict[str, Any]) -> None:
+        """Agreement with the true identities, of the images that have one."""
+        # As the labels would be if every outlier were a cluster of its own.
+        singles = np.where(labels < 0, np.arange(len(labels)) + len(labels), labels)
+        known = self.identities >= 0
+        if known.any():
+            row["ari"] = float(adjusted_rand_score(self.identities[known], singles[known]))
+            row["nmi"] = float(normalized_mutual_info_score(self.identities[known], singles[known]))
+
+    def _rate_model(self, features: Tensor, labels: Tensor) -> None:
+        """Completes the line of the epoch behind us by the label-free measure; where no test is, it names the best."""
+        row = self.rows[-1]
+        row["self_retrieval"] = measure = self_retrieval(features, labels, self.cameras)
+        if self.writer is not None:
+            self.writer.add_scalar("Labels/self_retrieval", measure, row["epoch"])
+        if not self.test_loader and row["epoch"] > 0 and measure > self.best:
+            self.best = measure
+            self._save(BEST_CHECKPOINT)
 
     def _labels_of_last_epoch(self, num_clusters: int) -> Tensor:
         found, advice = ("no cluster", "raise") if num_clusters == 0 else ("a single cluster", "lower")
@@ -481,7 +529,10 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         return regular or done == self.max_epoch
 
     def test(self, visrank: bool = False, save_dir: str = "", **settings: Any) -> float:
-        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``."""
+        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``. 0 where there is none."""
+        if not self.test_loader:
+            print("No labelled query and gallery images to test on")
+            return 0.0
         self._test_started = time.monotonic()
         training_has_ended = self.epoch + 1 == self.max_epoch and bool(self.rows)
         visrank = visrank or (training_has_ended and self.visrank_at_end)
@@ -554,6 +605,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def _mean_results(self) -> dict[str, float]:
         """MAP and rank-1 of the last test, the mean over the target data sets."""
         results = self.results.values()
+        if not results:
+            return {}
         return {
             "mAP": sum(result["mAP"] for result in results) / len(results),
             "rank1": sum(result["Rank-1"] for result in results) / len(results),
@@ -562,15 +615,26 @@ class ImageHHCLEngine(torchreid.engine.Engine):
     def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
         """Completes the epoch's line of ``metrics.csv`` after a test, and saves the last and the best checkpoint."""
         row = self.rows.pop()
-        row["seconds_evaluate"] = time.monotonic() - self._test_started
+        if self.test_loader:
+            row["seconds_evaluate"] = time.monotonic() - self._test_started
         self._record({**row, **self._mean_results()})
+        if epoch + 1 == self.max_epoch and not self.use_identities:
+            self._rate_final_model()
         if distributed.is_main():
             reports.draw_curves(self.rows, Path(save_dir, "curves.png"))
-        is_best = is_best or self.rows[-1]["mAP"] > self.best
-        self.best = max(self.best, self.rows[-1]["mAP"])
+        if self.test_loader:
+            is_best = is_best or self.rows[-1]["mAP"] > self.best
+            self.best = max(self.best, self.rows[-1]["mAP"])
         self._save(LAST_CHECKPOINT)
         if is_best:
             self._save(BEST_CHECKPOINT)
+
+    def _rate_final_model(self) -> None:
+        """Every other model is rated by the labels of the epoch after it."""
+        features = self.extract_training_features()
+        self._rate_model(features, self.labeler(features).cpu())
+        if distributed.is_main():
+            reports.write_metrics(self.rows, Path(self.save_dir, "metrics.csv"))
 
     def _save(self, name: str) -> None:
         if not distributed.is_main():
@@ -582,7 +646,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
         return {
             "state_dict": self.model.state_dict(),
-            "epoch": self.epochs_done,
+            "epoch": self.rows[-1]["epoch"],
             "rank1": self.rows[-1].get("rank1", 0.0),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,

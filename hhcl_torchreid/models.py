@@ -28,9 +28,11 @@ __all__ = [
     "GlobalPooling",
     "ReIDModel",
     "available_backbones",
+    "backbone_named_in",
     "build_model",
     "check_input_size",
     "describe_backbone",
+    "find_state_dict",
     "load_weights",
 ]
 
@@ -233,7 +235,7 @@ def build_model(
     name: str,
     pretrained: bool = True,
     pooling: str = "avg",
-    last_stride: int = 1,
+    last_stride: int | None = 1,
     embedding_dim: int = 0,
     dropout: float = 0.0,
     bnneck: bool = True,
@@ -245,7 +247,8 @@ def build_model(
         pretrained: Start from torchreid's ImageNet weights, downloading them if need be. A backbone for which torchreid
             has none starts from random weights, with a warning.
         pooling: ``"avg"`` (the backbone's own), ``"max"``, ``"gem"`` or ``"avg+max"`` (their sum).
-        last_stride: Stride of the last stage (``layer4``) of ResNet-like backbones, 1 or 2; no effect on others.
+        last_stride: Stride of the last stage (``layer4``) of ResNet-like backbones, 1 or 2, or None for torchreid's
+            own; no effect on others.
         embedding_dim: Length of a linear layer before the BNNeck; 0 for none.
         dropout: Probability of dropping a feature in training, in [0, 1).
         bnneck: Whether to batch-normalise the features before they are brought to unit length.
@@ -267,7 +270,8 @@ def build_model(
         warnings.warn(f"torchreid has no ImageNet weights for {name}: it starts from random weights", stacklevel=2)
         pretrained = False
     backbone = _pretrained_backbone(name) if pretrained else _torchreid_model(name, pretrained=False)
-    _set_last_stride(backbone, last_stride)
+    if last_stride is not None:
+        _set_last_stride(backbone, last_stride)
     if pooling != "avg":
         _replace_pooling(name, backbone, GlobalPooling(pooling))
     return ReIDModel(name, backbone, embedding_dim, dropout, bnneck)
@@ -321,11 +325,11 @@ def load_weights(model: ReIDModel, path: str | os.PathLike[str]) -> list[str]:
         InputError: If the file is missing, is no checkpoint, or belongs to another model.
     """
     checkpoint = load_checkpoint(path)
-    weights = _find_state_dict(checkpoint, path)
+    weights = find_state_dict(checkpoint, path)
     own = model.state_dict()
     mismatch = _first_mismatch(weights, own, model.removed_layers)
     if mismatch:
-        seems_to_be = _backbone_named_in(checkpoint)
+        seems_to_be = backbone_named_in(checkpoint)
         is_another = seems_to_be is not None and seems_to_be != model.name
         way_out = f"set model.name {seems_to_be}" if is_another else "give a file of the same model and settings"
         raise InputError(f"{path} does not hold weights of this {model.name} ({mismatch}): {way_out}")
@@ -336,7 +340,7 @@ def load_weights(model: ReIDModel, path: str | os.PathLike[str]) -> list[str]:
     return missing
 
 
-def _check_settings(name: str, pooling: str, last_stride: int, embedding_dim: int, dropout: float) -> None:
+def _check_settings(name: str, pooling: str, last_stride: int | None, embedding_dim: int, dropout: float) -> None:
     names = available_backbones()
     if name not in names:
         close = difflib.get_close_matches(str(name), names, n=3)
@@ -349,7 +353,7 @@ def _check_settings(name: str, pooling: str, last_stride: int, embedding_dim: in
             f"{name} {_WHY_POOLING_IS_FIXED[name]}, so model.pooling cannot be {pooling}: set it to avg "
             "(embedding layer, dropout and BNNeck work with every backbone)"
         )
-    if last_stride not in (1, 2):
+    if last_stride not in (1, 2, None):
         raise InputError(f"model.last_stride is {last_stride!r}: choose 1 or 2")
     if isinstance(embedding_dim, bool) or not isinstance(embedding_dim, int) or embedding_dim < 0:
         raise InputError(f"model.embedding_dim is {embedding_dim!r}: give a whole number, 0 for no embedding layer")
@@ -475,7 +479,12 @@ def _restore_backbone_prefix(model: nn.Module, state_dict: dict[str, Any], prefi
             state_dict[f"{prefix}backbone.{name}"] = state_dict.pop(key)
 
 
-def _find_state_dict(checkpoint: Any, path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+def find_state_dict(checkpoint: Any, path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The weights in what was read from a file: of a checkpoint or bare, without a ``module.`` prefix.
+
+    Raises:
+        InputError: If there are none.
+    """
     weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
     if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise InputError(f"{path} holds no state dict: give a checkpoint, or a file of torch.save(model.state_dict())")
@@ -504,7 +513,7 @@ def _may_be_missing(key: str) -> bool:
     return first in _ADDED_LAYERS or first.startswith("fc") or last in ("p", "num_batches_tracked")
 
 
-def _backbone_named_in(checkpoint: Any) -> str | None:
+def backbone_named_in(checkpoint: Any) -> str | None:
     """The backbone that a checkpoint's ``"model_name"`` or the text of its ``"config"`` names, if any."""
     if not isinstance(checkpoint, Mapping):
         return None

@@ -17,6 +17,7 @@ from torchvision.utils import make_grid
 
 from .checkpoint import writing
 from .data.bank import ImageBank
+from .data.screening import LeftOut
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -25,6 +26,7 @@ __all__ = [
     "draw_curves",
     "draw_rankings",
     "write_labels",
+    "write_left_out",
     "write_metrics",
 ]
 
@@ -37,6 +39,7 @@ METRIC_COLUMNS = (
     "largest_cluster",
     "ari",
     "nmi",
+    "self_retrieval",
     "mAP",
     "rank1",
     "seconds_extract",
@@ -45,10 +48,13 @@ METRIC_COLUMNS = (
     "seconds_data",
     "seconds_evaluate",
 )
+NEED_LABELS = ("ari", "nmi", "mAP", "rank1", "seconds_evaluate")
 
 
 def write_metrics(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Writes one line per epoch; epoch 0 is the untrained model, and what was not measured stays empty.
+
+    The columns that need labels, of the test set or of the training images, are there only if those are.
 
     Args:
         rows: a mapping from ``METRIC_COLUMNS`` to numbers for each epoch.
@@ -58,7 +64,8 @@ def write_metrics(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         InputError: it cannot be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+    columns = [name for name in METRIC_COLUMNS if name not in NEED_LABELS or any(name in row for row in rows)]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     _write_text(path, text.getvalue())
@@ -83,19 +90,37 @@ def write_labels(records: Sequence[tuple[str, int, int, int]], labels: Tensor, p
     _write_text(path, text.getvalue())
 
 
+def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
+    """Writes the images that are not used, and why.
+
+    Args:
+        left_out: from :func:`hhcl_torchreid.data.screening.screen_images`.
+        path: the CSV file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image", "reason"))
+    writer.writerows((image.path, image.reason) for image in left_out)
+    _write_text(path, text.getvalue())
+
+
 def _write_text(path: str | Path, text: str) -> None:
     """Renames a finished file into place: a reader, or a full disk, never sees half of one."""
     temporary = Path(f"{path}.tmp")
     with writing(path):
         try:
-            temporary.write_text(text, encoding="utf-8")
+            # A file name may hold bytes that are no UTF-8; they come out as they went in.
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Draws accuracy, loss, clusters, and label quality over the epochs.
+    """Draws what was measured over the epochs: accuracy, loss, clusters, and the quality of labels.
 
     Args:
         rows: as :func:`write_metrics` takes them.
@@ -109,9 +134,13 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         ("loss", ("loss",)),
         ("pseudo labels", ("clusters", "outliers", "largest_cluster")),
         ("pseudo labels against the truth", ("ari", "nmi")),
+        ("without any label", ("self_retrieval",)),
     )
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
-    for axes, (title, columns) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+    measured = [panel for panel in panels if any(row.get(column) is not None for row in rows for column in panel[1])]
+    num_rows = -(-len(measured) // 2)
+    figure = Figure(figsize=(11, 3.25 * num_rows), layout="constrained")
+    for position, (title, columns) in enumerate(measured, start=1):
+        axes = figure.add_subplot(num_rows, 2, position)
         for column in columns:
             points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]
             if points:
@@ -119,9 +148,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend()
-        if "mAP" in columns or "ari" in columns:
+        axes.legend()
+        if {"mAP", "ari", "self_retrieval"} & set(columns):
             axes.set_ylim(0, 1)
     with writing(path):
         figure.savefig(path, dpi=110)

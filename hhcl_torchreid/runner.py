@@ -1,6 +1,7 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
+import os
 import sys
 import time
 import warnings
@@ -16,10 +17,12 @@ from yacs.config import CfgNode
 from . import config, distributed, reports
 from .acceleration import compile_model, fuse_optimizer
 from .checkpoint import libraries_writing, writing
-from .data.datasets import check_datasets
+from .data.datasets import FolderOfCrops, check_datasets
+from .data.folder import camera_names
 from .data.sampler import check_batch_size
-from .engine import LAST_CHECKPOINT, ImageHHCLEngine
+from .engine import BEST_CHECKPOINT, LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError
+from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .pseudo_labels import PseudoLabeler
@@ -58,9 +61,17 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         with distributed.in_turn():
             datamanager = build_datamanager(cfg)
             model = build_model_from_config(cfg)
+        if "folder" in cfg.data.sources and distributed.is_main():
+            reports.write_left_out(FolderOfCrops.left_out, Path(cfg.data.save_dir, "left_out.csv"))
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
+        if cfg.test.identities:
+            distributed.from_main(
+                lambda: check_folder(_identities_folder(cfg), _folder_of_images(cfg, engine), "data.save_dir")
+            )
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
+        if cfg.test.identities:
+            _write_identities(cfg, engine)
         if distributed.is_main():
             _print_summary(cfg, engine)
     return engine
@@ -88,6 +99,7 @@ def build_datamanager(cfg: CfgNode) -> Any:
     Raises:
         InputError: a data set is not there, or not in the layout that torchreid expects.
     """
+    FolderOfCrops.camera_regex = cfg.data.camera_regex
     try:
         with warnings.catch_warnings():
             # torchreid asks for the folder above the one that everybody has.
@@ -169,6 +181,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         iters=cfg.engine.iters,
         transforms=cfg.data.transforms,
         bn_groups=cfg.train.bn_groups,
+        precise_bn=cfg.train.precise_bn,
         cache=cfg.data.cache,
         amp=cfg.train.amp,
         labels=cfg.engine.labels,
@@ -203,6 +216,36 @@ def _write_configuration(cfg: CfgNode) -> None:
             path.write_text(cfg.dump(), encoding="utf-8")
 
 
+def _identities_folder(cfg: CfgNode) -> Path:
+    return Path(cfg.data.save_dir, "identities")
+
+
+def _folder_of_images(cfg: CfgNode, engine: ImageHHCLEngine) -> Path:
+    images = [path for path, *_ in engine.records]
+    if cfg.data.sources == ["folder"]:
+        root = Path(cfg.data.root).expanduser()
+        train = root / "train"
+        return train if all(Path(image).is_relative_to(train) for image in images) else root
+    return Path(os.path.commonpath([os.path.dirname(image) for image in images]))
+
+
+def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
+    """What ``tools/assign_identities.py`` writes, of the training images by the model as it is now."""
+    root = _folder_of_images(cfg, engine)
+    images = [Path(path) for path, *_ in engine.records]
+    if cfg.data.sources == ["folder"]:
+        cameras = camera_names(images, root, cfg.data.camera_regex)
+    else:
+        cameras = [f"camera {camera}" for camera in engine.cameras]
+    paths = [image.relative_to(root).as_posix() for image in images]
+    features = engine.extract_training_features()
+    if not distributed.is_main():
+        engine.labeler(features)  # its part of the neighbour search
+        return
+    found = write_identities(_identities_folder(cfg), root, paths, cameras, features, engine.labeler)
+    print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
+
+
 def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """Accuracy before and after training, and where to look."""
     for name, after in engine.results.items():
@@ -211,9 +254,18 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         )
         print(f"\n{name}\n{reports.comparison_table(columns)}")
     folder = Path(cfg.data.save_dir)
+    rated = [row for row in engine.rows[1:] if "self_retrieval" in row]
+    if rated and not engine.test_loader:
+        best = max(rated, key=lambda row: row["self_retrieval"])
+        print(
+            f"\nBest epoch, judged without labels: {best['epoch']} ({best['self_retrieval']:.1%} of the images "
+            f"find their cluster again), {folder / 'model' / BEST_CHECKPOINT}"
+        )
     pictures = [folder / "curves.png", folder / "clusters.png"]
     for name in engine.results:
         pictures += [folder / f"rankings_{name}.png", folder / f"visrank_{name}"]
+    if cfg.test.identities:
+        pictures.append(_identities_folder(cfg) / "index.html")
     print("\nPictures:")
     for picture in pictures:
         if picture.exists():

@@ -1,9 +1,12 @@
 """The command line: whole runs, and one clear sentence with exit code 2 for whatever is wrong."""
 
+import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import assign_identities
 import list_settings
 import pytest
 import torch
@@ -80,6 +83,31 @@ def test_train_then_resume_then_evaluate(call, tmp_path):
     assert "Applying person re-ranking" in output and "after" in output
     assert list((tmp_path / "test" / "visrank_market1501").glob("*.jpg"))
     assert list((tmp_path / "test").glob("test.log-*"))
+
+
+def test_identities_at_the_end_are_those_of_the_tool(call, data_root, tmp_path, capsys):
+    code, output, error = call(test__identities=True)
+    assert code == 0, error
+    folder = tmp_path / "log" / "identities"
+    assert str(folder / "index.html") in output and (folder / "index.html").exists()
+    weights = tmp_path / "log" / "model" / "model-last.pth.tar"
+    root = data_root / "market1501" / "Market-1501-v15.09.15" / "bounding_box_train"
+    options = [f"--weights={weights}", f"--root={root}", f"--out={tmp_path / 'again'}", "--camera-regex=_c([0-9])"]
+    assert assign_identities.main([*options, "--device=cpu"]) == 0
+    with (
+        open(folder / "identities.csv", newline="") as ours,
+        open(tmp_path / "again" / "identities.csv", newline="") as again,
+    ):
+        ours, again = list(csv.DictReader(ours)), list(csv.DictReader(again))
+    assert [(row["path"], row["identity"]) for row in ours] == [(row["path"], row["identity"]) for row in again]
+    assert [row["camera"] for row in ours] == [f"camera {int(row['camera']) - 1}" for row in again]
+
+
+def test_identities_do_not_go_among_the_training_images(call, data_root):
+    root = data_root / "market1501" / "Market-1501-v15.09.15" / "bounding_box_train"
+    code, _, error = call(test__identities=True, data__save_dir=root / "log")
+    shutil.rmtree(root / "log")
+    assert_one_sentence(code, error, "data.save_dir", root)
 
 
 def test_resume_auto_starts_anew_where_there_is_nothing(call):
@@ -221,7 +249,7 @@ def test_the_real_command_exits_with_two_and_no_traceback(tmp_path):
 
 def test_every_configuration_that_comes_along_loads():
     files = sorted((REPOSITORY / "configs").glob("*.yaml"))
-    assert len(files) >= 8
+    assert len(files) >= 12
     for file in files:
         load_config(str(file))
 

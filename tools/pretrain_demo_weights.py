@@ -13,7 +13,7 @@ from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import ReIDModel
 
 BACKBONE = "osnet_x0_25"
-SEEDS_OF_OTHER_PEOPLE = range(1000, 1006)  # six other cameras each; the demo's seed is 0
+SEEDS_OF_OTHER_PEOPLE = range(1000, 1012)  # six other cameras each; the demo's seed is 0
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -21,8 +21,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains the demo's starting weights with torchreid's softmax engine")
     parser.add_argument("--out", default=f"weights/{BACKBONE}_rendered.pth", help="file to write")
     parser.add_argument("--root", default="data/pretraining", help="folder for the rendered images")
-    parser.add_argument("--train-ids", type=int, default=60, help="people per seed")
-    parser.add_argument("--max-epoch", type=int, default=5)
+    parser.add_argument("--train-ids", type=int, default=75, help="people per seed")
+    parser.add_argument("--max-epoch", type=int, default=12)
     return parser.parse_args(arguments)
 
 
@@ -35,8 +35,8 @@ def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
             Path(root, name),
             num_train_ids=train_ids,
             num_test_ids=5,
-            images_per_tracklet=(4, 8),
-            cameras_per_person=(3, 5),
+            images_per_tracklet=(2, 4),
+            cameras_per_person=(4, 6),
             num_distractors=0,
             seed=seed,
             light="day",
@@ -49,7 +49,7 @@ def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
         targets=names[0],
         height=128,
         width=64,
-        transforms=["random_flip", "random_crop", "color_jitter"],
+        transforms=["random_flip", "random_crop", "random_erase", "color_jitter"],
         batch_size_train=64,
         workers=2,
     )

@@ -1,10 +1,13 @@
 """Decoding: image files to uint8 tensors of one size, streamed or kept in memory."""
 
+import os
+import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
@@ -12,9 +15,50 @@ from tqdm import tqdm
 
 from ..errors import InputError
 
-__all__ = ["DecodedImages", "check_readable", "load_images"]
+__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "load_images", "open_image", "to_rgb"]
 
 NAMED_AT_MOST = 5
+
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+"""What :func:`open_image` raises for a file that is no image; Pillow's decoders each have a word of their own."""
+
+
+def open_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    """Decodes an image file of any mode to RGB, upright.
+
+    16-bit grey keeps its upper 8 bits; what is transparent turns black, the colour that training pads images with;
+    CMYK and palettes are converted; a rotation noted in EXIF is carried out; of an animation the first frame is taken.
+
+    Args:
+        file: path of the file, or the file opened for reading bytes.
+
+    Returns:
+        A PIL image of mode RGB. The pixels of an ordinary RGB file are those of ``Image.open(file).convert("RGB")``.
+
+    Raises:
+        UNREADABLE: the file is no image, is cut off, or cannot be opened.
+    """
+    with Image.open(file) as image:
+        image.load()
+        return to_rgb(_upright(image))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Converts an image of any mode as :func:`open_image` does."""
+    if image.mode.startswith("I"):  # grey of 16 bits, which PIL would cut off at 255
+        return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        colours = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colours.size, "black"), colours).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
+    except Exception:  # broken EXIF fails in any way its bytes suggest, and the pixels are good without it
+        return image
 
 
 class DecodedImages(Dataset[dict[str, Any]]):
@@ -40,10 +84,9 @@ class DecodedImages(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         path, pid, camid, dsetid = self.records[index]
         try:
-            with Image.open(path) as file:
-                picture = file.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
+            picture = open_image(path).resize((self.width, self.height), Image.Resampling.BICUBIC)
             pixels, readable = image_functional.pil_to_tensor(picture), True
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except UNREADABLE:
             pixels, readable = torch.zeros(3, self.height, self.width, dtype=torch.uint8), False
         return {
             "img": pixels,

@@ -28,7 +28,7 @@ from hhcl_torchreid.errors import InputError
 
 __all__ = ["MARKET1501_SIZE", "RenderingSettings", "SyntheticMarket", "render_market1501"]
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Rises with every change that changes pictures, so that data of two renderers are never taken for one another."""
 
 MARKET_FOLDER = "Market-1501-v15.09.15"

@@ -1,0 +1,108 @@
+"""A plain folder of crops: which files are its images, and which camera took each."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+
+__all__ = ["SUFFIXES", "camera_names", "find_images"]
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+"""What a file's name ends with, in capitals or not, if it is an image."""
+
+
+def find_images(root: str | os.PathLike[str]) -> list[Path]:
+    """Lists the images in a folder, at any depth, by their suffix. Links to folders are followed.
+
+    Hidden files and folders (whose names start with a dot) are skipped: they hold what the file manager keeps there.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        The paths, root included, in sorted order.
+
+    Raises:
+        InputError: no such folder, one that cannot be read, or one without an image.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder: give the folder that holds the images")
+    images = [
+        Path(folder, name)
+        for folder, names in _walk(root)
+        for name in names
+        if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+    ]
+    if not images:
+        raise InputError(f"no image in {root}: give a folder with files that end in {', '.join(SUFFIXES)}")
+    return sorted(images)
+
+
+def _walk(root: Path) -> list[tuple[str, list[str]]]:
+    """The visible folders under a root, each once however many links lead there, and their files."""
+    found, seen = [], set()
+    try:
+        for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):
+            identity = os.path.realpath(folder)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if identity in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            found.append((folder, names))
+    except OSError as error:
+        raise InputError(f"cannot read the folder {error.filename}: {error.strerror}; change its rights") from error
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def camera_names(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLike[str], pattern: str = "") -> list[str]:
+    """Names the camera of each image, from its path alone.
+
+    Args:
+        paths: images under ``root``.
+        root: the folder that they were found in.
+        pattern: a regular expression whose first group is the camera's name; it is searched for in the path relative
+            to ``root``, with ``/`` between folders on every system. Empty takes the first folder level.
+
+    Returns:
+        A name for each path; without a pattern, ``""`` for an image that lies directly in ``root``.
+
+    Raises:
+        InputError: no regular expression, one without a group, or one that a path does not match.
+    """
+    root = Path(root).expanduser()
+    relative = [Path(path).expanduser().relative_to(root) for path in paths]
+    if not pattern:
+        return [path.parts[0] if len(path.parts) > 1 else "" for path in relative]
+    expression = _compile(pattern)
+    return [_camera_in(path.as_posix(), expression) for path in relative]
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"data.camera_regex {pattern!r} is no regular expression: {error}") from None
+    if expression.groups == 0:
+        raise InputError(
+            f"data.camera_regex {pattern!r} has no group: put round brackets around the part that names the camera, as "
+            r"in '_c(\d+)_'"
+        )
+    return expression
+
+
+def _camera_in(path: str, expression: re.Pattern[str]) -> str:
+    match = expression.search(path)
+    if match is None or match.group(1) is None:
+        raise InputError(
+            f"data.camera_regex {expression.pattern!r} finds no camera in {path!r}: it must match every image's path "
+            "below the root"
+        )
+    return match.group(1)

@@ -1,0 +1,176 @@
+"""A trained model as one ONNX file: pixels in, unit feature vectors out."""
+
+import contextlib
+import copy
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import writing
+from .data.transforms import normalize_images
+from .errors import InputError
+from .feature_extractor import FeatureExtractor
+from .models import ReIDModel
+
+__all__ = ["TOLERANCE", "export_onnx"]
+
+TOLERANCE = 1e-4  # of each value of the unit feature vectors
+CHECKED_BATCH_SIZES = (1, 2, 5)
+OPSET = 17
+TRACED_BATCH_SIZE = 13  # no layer has so many channels or parts: what is 13 in the graph is the batch
+
+
+class _PixelsToFeatures(nn.Module):
+    """The extractor's whole way from pixels to features, as one network."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        super().__init__()
+        # A copy on the CPU, in the memory format that tracing expects; the extractor's own model stays where it is.
+        self.model: ReIDModel = copy.deepcopy(extractor.model).cpu().to(memory_format=torch.contiguous_format)
+        self.register_buffer("mean", torch.tensor(extractor.pixel_mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(extractor.pixel_std).view(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, D) float32 unit rows."""
+        return self.model((pixels.float() / 255 - self.mean) / self.std)
+
+
+def export_onnx(extractor: FeatureExtractor, path: str | os.PathLike[str]) -> float:
+    """Writes the extractor's model as an ONNX file, once ONNX Runtime has given the same features as PyTorch.
+
+    The file has one input, ``pixels``: (batch, 3, height, width) **uint8, RGB, 0 to 255**, resized (bicubic) to the
+    size that the model was trained with, any number of images at once; and one output, ``features``: (batch, D) float32
+    rows of unit length. Normalisation of the pixels, BNNeck and L2 normalisation are inside. Its metadata names
+    ``model_name``, ``height``, ``width``, ``feature_dim``, ``pixel_mean`` and ``pixel_std``.
+
+    Args:
+        extractor: the model and its image settings.
+        path: the file to write; what stands there is replaced only by a file that has passed the check.
+
+    Returns:
+        The largest difference between a feature of ONNX Runtime and one of PyTorch, at most ``TOLERANCE``.
+
+    Raises:
+        InputError: onnx or onnxruntime is not installed, the backbone has a layer that ONNX lacks, the features differ,
+            or the file cannot be written.
+    """
+    onnx, onnxruntime = _import_onnx()
+    model_bytes = _describe(onnx, _trace(extractor), extractor)
+    difference = _largest_difference(onnxruntime, model_bytes, extractor)
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"the exported {extractor.model.name} gives other features than PyTorch (they differ by {difference:.2g}, "
+            f"{TOLERANCE:g} is allowed), so {path} is not written: try another version of torch or onnxruntime"
+        )
+    _write(model_bytes, Path(path))
+    return difference
+
+
+def _import_onnx() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            f"exporting needs the package {error.name}: pip install 'hhcl-torchreid[export]', or onnx and onnxruntime"
+        ) from error
+    return onnx, onnxruntime
+
+
+def _trace(extractor: FeatureExtractor) -> bytes:
+    network = _PixelsToFeatures(extractor).eval()
+    file: Any = io.BytesIO()  # PyTorch's annotations have forgotten it
+    example = torch.zeros(TRACED_BATCH_SIZE, 3, *extractor.image_size, dtype=torch.uint8)
+    try:
+        with torch.no_grad(), _quietly():
+            torch.onnx.export(
+                network,
+                (example,),
+                file,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["pixels"],
+                output_names=["features"],
+                dynamic_axes={"pixels": {0: "batch"}, "features": {0: "batch"}},
+            )
+    except (RuntimeError, ValueError) as error:  # of which PyTorch's own exporter errors are kinds
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{extractor.model.name} cannot be written as ONNX ({reason}): use another backbone"
+        ) from error
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # That tracing is not the newest way, and that a check of the images' size becomes part of the graph.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _describe(onnx: Any, model_bytes: bytes, extractor: FeatureExtractor) -> bytes:
+    model = onnx.load_from_string(model_bytes)
+    _free_the_batch(onnx, model.graph)
+    height, width = extractor.image_size
+    facts = {
+        "model_name": extractor.model.name,
+        "height": height,
+        "width": width,
+        "feature_dim": extractor.model.feature_dim,
+        "pixel_mean": extractor.pixel_mean,
+        "pixel_std": extractor.pixel_std,
+        "input": "uint8 RGB pixels, 0 to 255",
+        "output": "features of unit length",
+    }
+    onnx.helper.set_model_props(model, {name: str(value) for name, value in facts.items()})
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _free_the_batch(onnx: Any, graph: Any) -> None:
+    """Makes reshapes to the traced batch size take any: ShuffleNets read it in a way that tracing misses."""
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    constants = [tensor for tensor in graph.initializer if tensor.name in shapes]
+    constants += [node.attribute[0].t for node in graph.node if node.op_type == "Constant" and node.output[0] in shapes]
+    for constant in constants:
+        shape = onnx.numpy_helper.to_array(constant).copy()
+        if shape[0] == TRACED_BATCH_SIZE:
+            shape[0] = 0  # ONNX's word for: as in the input
+            constant.CopyFrom(onnx.numpy_helper.from_array(shape, constant.name))
+
+
+def _largest_difference(onnxruntime: Any, model_bytes: bytes, extractor: FeatureExtractor) -> float:
+    """Compares with the extractor's own model on noise, in batches of several sizes."""
+    session = onnxruntime.InferenceSession(model_bytes, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for batch_size in CHECKED_BATCH_SIZES:
+        pixels = torch.randint(0, 256, (batch_size, 3, *extractor.image_size), generator=generator, dtype=torch.uint8)
+        expected = extractor(normalize_images(pixels, extractor.pixel_mean, extractor.pixel_std)).cpu().numpy()
+        (features,) = session.run(["features"], {"pixels": pixels.numpy()})
+        differences.append(float(np.abs(features - expected).max()))
+    return float(np.max(differences))
+
+
+def _write(model_bytes: bytes, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path, option="--out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(model_bytes)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

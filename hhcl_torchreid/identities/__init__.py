@@ -1,0 +1,30 @@
+"""From features to identities to look at: assignment, tables, a page, and the choice of eps."""
+
+from .assignment import OUTLIER, Identities, compare_with_centroids
+from .crops import Crops, cluster_settings, crops_from_features, crops_from_images
+from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, table_of_clusters
+from .files import SavedFeatures, load_features, save_features, write_csv, write_unreadable
+from .page import write_page
+from .report import check_folder, write_identities
+
+__all__ = [
+    "OUTLIER",
+    "ClustersAtEps",
+    "Crops",
+    "Identities",
+    "SavedFeatures",
+    "check_folder",
+    "cluster_settings",
+    "clusters_by_eps",
+    "compare_with_centroids",
+    "crops_from_features",
+    "crops_from_images",
+    "draw_clusters_by_eps",
+    "load_features",
+    "save_features",
+    "table_of_clusters",
+    "write_csv",
+    "write_identities",
+    "write_page",
+    "write_unreadable",
+]

@@ -1,0 +1,107 @@
+"""What an assignment starts from: the images of a folder, their cameras and their features."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from torch import Tensor
+
+from ..checkpoint import load_checkpoint
+from ..config import get_default_config
+from ..data.folder import camera_names, find_images
+from ..errors import InputError
+from ..feature_extractor import FeatureExtractor
+from .files import load_features
+
+__all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
+
+CLUSTER_SETTINGS = ("eps", "min_samples", "k1", "k2")
+
+
+class Crops(NamedTuple):
+    """Images of a folder that could be read, and what is known of each."""
+
+    root: Path
+    paths: list[str]
+    """Relative to ``root``, with ``/`` between folders."""
+    cameras: list[str]
+    features: Tensor
+    """(N, D) float32 unit rows."""
+    unreadable: list[str]
+    """Relative paths of the other image files."""
+
+
+def crops_from_images(extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
+    """Extracts the features of all images in a folder, at any depth.
+
+    Args:
+        extractor: the model.
+        root: the folder.
+        camera_regex: expression on the relative path whose first group is the camera; empty: the first folder level.
+
+    Returns:
+        The images, sorted by path.
+
+    Raises:
+        InputError: no such folder, no image in it, none that can be read, or an expression without a group or that
+            does not match.
+    """
+    root = Path(root).expanduser()
+    images = find_images(root)
+    cameras = camera_names(images, root, camera_regex)
+    features, readable = extractor.extract_readable(images)
+    paths = [image.relative_to(root).as_posix() for image in images]
+    kept = readable.nonzero().flatten().tolist()
+    unreadable = [paths[index] for index in (~readable).nonzero().flatten().tolist()]
+    if not kept:
+        raise InputError(f"none of the {len(images)} image files in {root} can be read: give a folder of whole images")
+    return Crops(root, [paths[index] for index in kept], [cameras[index] for index in kept], features, unreadable)
+
+
+def crops_from_features(path: str | os.PathLike[str], root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
+    """Takes features that were extracted before, as ``features.npz`` of an assignment holds them.
+
+    Args:
+        path: the ``.npz`` file, with the arrays ``features`` and ``paths``.
+        root: the folder that its paths are relative to.
+        camera_regex: as for :func:`crops_from_images`.
+
+    Returns:
+        The images, in the order of the file.
+
+    Raises:
+        InputError: no such file, another kind of file, images that are not there, or an expression as above.
+    """
+    root = Path(root).expanduser()
+    saved = load_features(path)
+    missing = [name for name in saved.paths if Path(name).is_absolute() or not (root / name).is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(saved.paths)} images of {path} are not in {root}, such as {missing[0]!r}: set "
+            "--root to the folder that the features were extracted from"
+        )
+    cameras = camera_names([root / name for name in saved.paths], root, camera_regex)
+    return Crops(root, saved.paths, cameras, saved.features, [])
+
+
+def cluster_settings(weights: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """The clustering that a model was trained with: arguments of :class:`~hhcl_torchreid.PseudoLabeler`.
+
+    Args:
+        weights: a checkpoint, or weights alone.
+
+    Returns:
+        ``eps``, ``min_samples``, ``k1`` and ``k2``; the defaults where the file does not say.
+
+    Raises:
+        InputError: no such file, or no checkpoint.
+    """
+    cluster: Mapping[str, Any] = get_default_config().cluster
+    text = load_checkpoint(weights).get("config", "") if weights else ""
+    # Weights of another program may hold a configuration that is not ours.
+    with contextlib.suppress(yaml.YAMLError, TypeError, KeyError, AttributeError):
+        cluster = {**cluster, **yaml.safe_load(text)["cluster"]}
+    return {name: cluster[name] for name in CLUSTER_SETTINGS}

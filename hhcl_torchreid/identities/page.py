@@ -1,0 +1,119 @@
+"""A page to look at: static files, thumbnails, and the data as a script, so that it opens from the disk, offline."""
+
+import json
+import os
+import shutil
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from ..checkpoint import writing
+from ..data.images import UNREADABLE, open_image
+from .assignment import Identities
+
+__all__ = ["write_page"]
+
+STATIC_FILES = Path(__file__).parent / "static"
+THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
+THUMBNAILS_PER_FOLDER = 1000  # page.js counts on it
+JPEG_QUALITY = 80
+
+
+def write_page(
+    folder: str | Path,
+    root: str | Path,
+    paths: Sequence[str],
+    cameras: Sequence[str],
+    identities: Identities,
+    settings: Mapping[str, Any],
+) -> int:
+    """Writes ``index.html`` and, in ``page/``, what it needs; the images themselves are only read.
+
+    A thumbnail is a JPEG file of its own, about 2 KB for a person crop, so that the page loads what is on the screen
+    and nothing else.
+
+    Args:
+        folder: where the page goes.
+        root: the folder of the images.
+        paths: of the images relative to ``root``, with ``/`` between folders.
+        cameras: name of each image's camera.
+        identities: of the same images.
+        settings: name -> value, shown at the top of the page.
+
+    Returns:
+        The number of images that could not be read; the page shows their place empty.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder, files = Path(folder), Path(folder, "page")
+    with writing(folder, option="the folder of the results"):
+        files.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(STATIC_FILES / "index.html", folder / "index.html")
+        for name in ("page.css", "page.js"):
+            shutil.copyfile(STATIC_FILES / name, files / name)
+        aspects = _write_thumbnails(files / "thumbnails", [Path(root, path) for path in paths])
+        names = sorted(set(cameras))
+        number = {name: index for index, name in enumerate(names)}
+        data = {
+            "folder": Path(root).resolve().name,
+            "images": _address(Path(root), folder),
+            "aspect": median(aspects) if aspects else 0.5,
+            "settings": dict(settings),
+            "cameras": names,
+            "path": list(paths),
+            "camera": [number[name] for name in cameras],
+            "identity": identities.identity.tolist(),
+            "similarity": _rounded(identities.similarity),
+            "runnerUp": identities.runner_up.tolist(),
+            "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
+        }
+        (files / "data.js").write_text(_as_script(data), encoding="ascii")
+    return len(paths) - len(aspects)
+
+
+def _as_script(data: Mapping[str, Any]) -> str:
+    """The data as a script that holds nothing else, whatever the file names are: ASCII, and no ``<`` in it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f"window.identityData = {text};\n"
+
+
+def _address(root: Path, folder: Path) -> str:
+    """The way from the page to the images, for a link."""
+    try:
+        return urllib.parse.quote(Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix())
+    except ValueError:  # on another drive
+        return root.resolve().as_uri()
+
+
+def _rounded(values: Tensor) -> list[float | None]:
+    return [None if value != value else round(value, 4) for value in values.tolist()]
+
+
+def _write_thumbnails(folder: Path, images: Sequence[Path]) -> list[float]:
+    """Writes ``000/0.jpg``, ``000/1.jpg``, ...; returns width / height of each image that could be read."""
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier assignment
+    for number in range(-(-len(images) // THUMBNAILS_PER_FOLDER)):
+        (folder / f"{number:03d}").mkdir(parents=True)
+
+    def write(index: int) -> float | None:
+        try:
+            thumbnail = open_image(images[index])
+        except UNREADABLE:
+            return None
+        aspect = thumbnail.width / thumbnail.height
+        thumbnail.thumbnail(THUMBNAIL_SIZE)
+        thumbnail.save(folder / f"{index // THUMBNAILS_PER_FOLDER:03d}" / f"{index}.jpg", quality=JPEG_QUALITY)
+        return aspect
+
+    # Threads are enough: Pillow decodes, resizes and encodes without holding Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        aspects = pool.map(write, range(len(images)))
+        progress = tqdm(aspects, desc="thumbnails", unit="img", total=len(images), disable=None, leave=False)
+        return [aspect for aspect in progress if aspect is not None]

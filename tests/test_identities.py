@@ -1,0 +1,311 @@
+"""Identities from features, what is written of them, the choice of eps, and the two tools."""
+
+import csv
+import math
+
+import assign_identities
+import choose_eps
+import numpy as np
+import pytest
+import torch
+from crops import ODD_PATHS, draw
+from torch.nn.functional import normalize
+
+from hhcl_torchreid import PseudoLabeler, build_model
+from hhcl_torchreid.checkpoint import save_checkpoint
+from hhcl_torchreid.config import load_config
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.identities import (
+    clusters_by_eps,
+    compare_with_centroids,
+    draw_clusters_by_eps,
+    load_features,
+    save_features,
+    write_csv,
+)
+
+
+def random_features(num_images=200, dimensions=16, seed=0):
+    return normalize(torch.randn(num_images, dimensions, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def people(num_people=8, images_of_each=8, noise=0.15, seed=0):
+    """Features of as many well separated people, person after person."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(num_people, 32, generator=generator).repeat_interleave(images_of_each, dim=0)
+    return normalize(centres + noise * torch.randn(centres.shape, generator=generator), dim=1)
+
+
+def slow_comparison(features, labels):
+    """One image at a time, in double precision."""
+    features = features.double().numpy()
+    centroids = [features[labels == label].mean(0) for label in range(labels.max() + 1)]
+    centroids = [centroid / np.linalg.norm(centroid) for centroid in centroids]
+    rows = []
+    for row, label in zip(features, labels, strict=True):
+        similarities = {number: float(row @ centroid) for number, centroid in enumerate(centroids)}
+        own = similarities.pop(label, math.nan)
+        other = max(similarities, key=similarities.get, default=-1)
+        rows.append((own, other, similarities.get(other, math.nan)))
+    return [np.array(column) for column in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("num_identities", [0, 1, 2, 13])
+def test_similarities_and_runners_up_equal_a_slow_comparison(num_identities, monkeypatch):
+    monkeypatch.setattr("hhcl_torchreid.identities.assignment.ROWS_AT_ONCE", 33)
+    features = random_features()
+    labels = np.arange(200) % (num_identities + 1) - 1
+    found = compare_with_centroids(features, torch.from_numpy(labels))
+    own, other, other_similarity = slow_comparison(features, labels)
+    assert found.identity.tolist() == labels.tolist()
+    np.testing.assert_allclose(found.similarity, own, atol=1e-6)
+    assert found.runner_up.tolist() == other.tolist()
+    np.testing.assert_allclose(found.runner_up_similarity, other_similarity, atol=1e-6)
+    assert found.similarity.dtype == torch.float32
+    assert (found.num_identities, found.num_outliers) == (num_identities, (labels < 0).sum())
+    assert found.largest == (np.bincount(labels[labels >= 0]).max() if num_identities else 0)
+
+
+def test_labels_of_other_images_are_refused():
+    with pytest.raises(InputError, match="200 features have 3 labels"):
+        compare_with_centroids(random_features(), torch.zeros(3, dtype=torch.int64))
+
+
+def test_the_table_holds_every_value_and_every_name(tmp_path):
+    features = random_features(len(ODD_PATHS))
+    labels = torch.tensor([-1, 0, 0, 1, 1, 1] + [2] * (len(ODD_PATHS) - 6))
+    found = compare_with_centroids(features, labels)
+    cameras = [path.split("/")[0] for path in ODD_PATHS]
+    write_csv(tmp_path / "identities.csv", ODD_PATHS, cameras, found)
+    with open(tmp_path / "identities.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "camera", "identity", "similarity", "runner_up", "runner_up_similarity"]
+    readable = [path.encode("utf-8", "backslashreplace").decode() for path in ODD_PATHS]
+    assert [row["path"] for row in rows] == readable
+    assert [row["camera"] for row in rows] == cameras
+    assert [row["identity"] for row in rows] == ["outlier", *map(str, labels.tolist()[1:])]
+    assert rows[0]["similarity"] == "" and rows[0]["runner_up"] == str(found.runner_up[0].item())
+    for row, similarity, other in zip(rows[1:], found.similarity[1:], found.runner_up_similarity[1:], strict=True):
+        assert float(row["similarity"]) == pytest.approx(float(similarity), abs=1e-4)
+        assert float(row["runner_up_similarity"]) == pytest.approx(float(other), abs=1e-4)
+
+
+def test_a_single_identity_has_no_runner_up(tmp_path):
+    found = compare_with_centroids(random_features(3), torch.zeros(3, dtype=torch.int64))
+    write_csv(tmp_path / "identities.csv", ["a", "b", "c"], [""] * 3, found)
+    assert (tmp_path / "identities.csv").read_text().splitlines()[1].endswith(",,")
+
+
+def test_features_come_back_without_pickle(tmp_path):
+    features = random_features(len(ODD_PATHS))
+    save_features(tmp_path / "features.npz", features, ODD_PATHS)
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as arrays:
+        assert arrays["features"].dtype == np.float32 and arrays["paths"].tolist() == ODD_PATHS
+    saved = load_features(tmp_path / "features.npz")
+    assert torch.equal(saved.features, features) and saved.paths == ODD_PATHS
+
+
+def save_pickle(path):
+    np.savez(path, features=np.zeros((2, 3), np.float32), paths=np.array(["a", None], dtype=object))
+
+
+@pytest.mark.parametrize(
+    ("write", "named"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b"no archive"), "cannot be read as features"),
+        (lambda path: np.savez(path, features=np.zeros((2, 3), np.float32)), "'paths'"),
+        (lambda path: path.write_bytes(b"\x93NUMPY"), "cannot be read as features"),
+        (save_pickle, "cannot be read as features"),
+        (lambda path: np.savez(path, features=np.zeros((2, 3), np.float32), paths=np.array(["a"])), "one row"),
+        (lambda path: np.savez(path, features=np.zeros((1, 3), np.int64), paths=np.array(["a"])), "int64"),
+    ],
+)
+def test_a_file_that_holds_no_features(tmp_path, write, named):
+    write(tmp_path / "features.npz")
+    with pytest.raises(InputError, match=named) as error:
+        load_features(tmp_path / "features.npz")
+    assert "features.npz" in str(error.value)
+
+
+def test_the_lines_for_each_eps_equal_separate_clusterings():
+    features = torch.cat([people(), random_features(40, 32)])
+    values = [0.7, 0.2, 0.4]
+    lines = clusters_by_eps(features, values, min_samples=3, k1=10, k2=3)
+    assert [line.eps for line in lines] == sorted(values)
+    for line in lines:
+        labels = PseudoLabeler(line.eps, min_samples=3, k1=10, k2=3)(features).numpy()
+        sizes = np.bincount(labels[labels >= 0], minlength=1)
+        assert (line.identities, line.outliers, line.largest) == (labels.max() + 1, (labels < 0).sum(), sizes.max())
+        assert line.outlier_share == line.outliers / 104 and line.largest_share == line.largest / 104
+        own, _, other = slow_comparison(features, labels)
+        assert line.lead == pytest.approx(float(np.nan_to_num(own - other).mean()), abs=1e-5)
+
+
+def test_nothing_leads_where_there_is_one_identity_or_none():
+    features = people(num_people=1, images_of_each=12)
+    (one,) = clusters_by_eps(features, [0.9], k1=12, k2=2)
+    (none,) = clusters_by_eps(features, [0.9], min_samples=13, k1=12, k2=2)
+    assert (one.identities, one.lead, none.identities, none.lead, none.largest) == (1, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, 1.0], [0.0]])
+def test_an_eps_that_is_none(values):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        clusters_by_eps(people(), values)
+
+
+def test_a_plot_of_a_kind_that_there_is_not(tmp_path):
+    lines = clusters_by_eps(people(), [0.5])
+    with pytest.raises(InputError, match=r"plot\.xyz"):
+        draw_clusters_by_eps(lines, tmp_path / "plot.xyz")
+
+
+SIZE = {"data.height": 64, "data.width": 32, "model.name": "shufflenet_v2_x0_5", "cluster.eps": 0.61}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A checkpoint of a small network, as a run leaves it."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.pth.tar"
+    model = build_model("shufflenet_v2_x0_5", pretrained=False)
+    config = load_config(options=[str(part) for pair in SIZE.items() for part in pair]).dump()
+    save_checkpoint({"state_dict": model.state_dict(), "model_name": "shufflenet_v2_x0_5", "config": config}, path)
+    return path
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """Pictures at two cameras, and one file that is none."""
+    root = tmp_path / "crops"
+    for number, path in enumerate(ODD_PATHS):
+        draw(root, path, colour=(number * 20, 255 - number * 20, 90))
+    (root / "camera 0" / "broken <b>.jpg").write_bytes(b"cut off")
+    return root
+
+
+@pytest.fixture
+def call(tmp_path, crops, weights, capsys):
+    """Runs the tool; gives exit code, standard output and standard error."""
+
+    def run(*flags, tool=assign_identities, **options):
+        options = {"weights": weights, "root": crops, "out": tmp_path / "out", **options}
+        given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not None]
+        code = tool.main([*given, *flags])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def assert_one_sentence(result, *named):
+    code, _, error = result
+    assert code == 2
+    assert error.startswith("error: ") and error.strip().count("\n") == 0 and "Traceback" not in error
+    for name in named:
+        assert str(name) in error
+
+
+def test_the_tool_gives_every_image_an_identity(call, tmp_path, crops):
+    before = {path: path.read_bytes() for path in crops.rglob("*.jpg")}
+    code, output, error = call("--eps=0.9", "--min-samples=2", "--k1=4", "--k2=1", "--device=cpu")
+    assert code == 0, error
+    out = tmp_path / "out"
+    assert f"{len(ODD_PATHS)} images" in output and "eps 0.9" in output and str(out / "index.html") in output
+    assert "1 files could not be read" in output
+    assert (out / "unreadable.txt").read_text() == "camera 0/broken <b>.jpg\n"
+    saved = load_features(out / "features.npz")
+    assert sorted(saved.paths) == sorted(ODD_PATHS)
+    labels = PseudoLabeler(0.9, 2, 4, 1)(saved.features).tolist()
+    with open(out / "identities.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["identity"] for row in rows] == ["outlier" if label < 0 else str(label) for label in labels]
+    assert {row["camera"] for row in rows} == {"camera 0", "camera 1", "a<"}
+    assert len(list((out / "page" / "thumbnails").rglob("*.jpg"))) == len(ODD_PATHS)
+    assert {path: path.read_bytes() for path in crops.rglob("*.jpg")} == before
+
+
+def test_the_same_features_give_the_same_table_without_a_model(call, tmp_path, capsys):
+    settings = ["--eps=0.9", "--min-samples=2", "--k1=4", "--k2=1"]
+    assert call(*settings)[0] == 0
+    features = tmp_path / "out" / "features.npz"
+    code, _, error = call(*settings, weights=None, features=features, out=tmp_path / "again")
+    assert code == 0, error
+    assert (tmp_path / "again" / "identities.csv").read_bytes() == (tmp_path / "out" / "identities.csv").read_bytes()
+    assert choose_eps.main([f"--features={features}", f"--plot={tmp_path / 'eps.png'}", *settings[1:]]) == 0
+    output = capsys.readouterr().out
+    assert output.split()[:3] == ["eps", "identities", "outliers"] and "0.75" in output
+    assert (tmp_path / "eps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_clustering_is_as_in_training_where_nothing_is_said(call):
+    assert "(eps 0.61)" in call()[1]
+
+
+def test_eps_is_chosen_from_a_folder_too(weights, crops, capsys):
+    assert choose_eps.main([f"--weights={weights}", f"--root={crops}", "--eps", "0.5", "0.3"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:3]] == ["0.3", "0.5"]
+    with pytest.raises(SystemExit):
+        choose_eps.main([f"--weights={weights}"])
+
+
+def test_bad_features_for_the_choice_of_eps(tmp_path, capsys):
+    code = choose_eps.main([f"--features={tmp_path / 'nowhere.npz'}"])
+    assert_one_sentence((code, "", capsys.readouterr().err), "nowhere.npz")
+
+
+def test_an_empty_folder(call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert_one_sentence(call(root=tmp_path / "empty"), tmp_path / "empty")
+    assert_one_sentence(call(root=tmp_path / "nowhere"), tmp_path / "nowhere")
+
+
+def test_a_folder_of_broken_images(call, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"cut off")
+    assert_one_sentence(call(root=tmp_path / "broken"), tmp_path / "broken", "1 image")
+
+
+def test_a_folder_that_cannot_be_written(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_one_sentence(call(out=tmp_path / "file" / "out"), tmp_path / "file" / "out", "--out")
+
+
+def test_results_do_not_go_among_the_images(call, crops):
+    assert_one_sentence(call(out=crops / "identities"), "--out", crops)
+    assert not (crops / "identities").exists()
+
+
+def test_weights_that_are_none(call, tmp_path):
+    (tmp_path / "weights.pth").write_text("no weights")
+    assert_one_sentence(call(weights=tmp_path / "weights.pth"), tmp_path / "weights.pth")
+    assert_one_sentence(call(weights=tmp_path / "nowhere.pth"), tmp_path / "nowhere.pth")
+
+
+def test_weights_of_another_backbone(call, weights):
+    assert_one_sentence(call(model_name="osnet_x0_25"), weights, "shufflenet_v2_x0_5", "osnet_x0_25")
+
+
+@pytest.mark.parametrize(
+    ("expression", "named"), [("(camera", "regular expression"), ("camera", "group"), ("([0-9]{9})", "finds no camera")]
+)
+def test_a_camera_expression_that_does_not_work(call, expression, named):
+    assert_one_sentence(call(camera_regex=expression), expression, named)
+
+
+def test_cameras_by_expression(call, tmp_path):
+    assert call(camera_regex=r"(.)")[0] == 0
+    with open(tmp_path / "out" / "identities.csv", encoding="utf-8", newline="") as file:
+        assert {row["camera"] for row in csv.DictReader(file)} == {"c", "a"}
+
+
+def test_features_of_other_images(call, tmp_path):
+    save_features(tmp_path / "features.npz", random_features(2), ["a<\nb.jpg", "/etc/hostname"])
+    result = call(weights=None, features=tmp_path / "features.npz")
+    assert_one_sentence(result, "2 of 2", "features.npz", "--root")
+
+
+def test_an_eps_that_leaves_nothing_says_what_to_do(call):
+    code, output, _ = call("--min-samples=100")
+    assert code == 0 and "raise --eps" in output and "choose_eps" in output

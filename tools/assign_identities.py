@@ -1,0 +1,93 @@
+"""Gives every image of a folder an identity, without training.
+
+DIR receives identities.csv, features.npz, and index.html: a page to look at that needs neither network nor server.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hhcl_torchreid import FeatureExtractor, PseudoLabeler
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.identities import (
+    Identities,
+    check_folder,
+    cluster_settings,
+    crops_from_features,
+    crops_from_images,
+    write_identities,
+    write_unreadable,
+)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights")
+    source.add_argument("--features", metavar="FILE", help="features.npz of an earlier assignment, in place of a model")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
+    parser.add_argument("--root", required=True, metavar="CROPS", help="folder of images, of any depth")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument(
+        "--camera-regex", default="", help="expression on a path whose group is the camera (default: the first folder)"
+    )
+    parser.add_argument("--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see choose_eps")
+    parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
+    parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
+    parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    parser.epilog = "Clustering is as in the model's training where nothing else is said."
+    return parser.parse_args(arguments)
+
+
+def assign(args: argparse.Namespace) -> str:
+    """Does the work; returns what to say at the end."""
+    check_folder(args.out, args.root)
+    settings = cluster_settings(args.weights)
+    settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
+    labeler = PseudoLabeler(**settings)
+    if args.features:
+        crops = crops_from_features(args.features, args.root, args.camera_regex)
+    else:
+        extractor = FeatureExtractor(args.model_name, args.weights, device=args.device, verbose=False)
+        crops = crops_from_images(extractor, args.root, args.camera_regex)
+    write_unreadable(args.out, crops.unreadable)
+    identities = write_identities(args.out, crops.root, crops.paths, crops.cameras, crops.features, labeler)
+    return summary(identities, len(crops.unreadable), labeler, args.out)
+
+
+def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler, folder: str) -> str:
+    """What was found and where it is."""
+    lines = [
+        f"{len(identities)} images: {identities.num_identities} identities, {identities.num_outliers} outliers, "
+        f"largest identity {identities.largest} images (eps {labeler.eps[len(labeler.eps) // 2]:g})"
+    ]
+    if num_unreadable:
+        lines.append(f"{num_unreadable} files could not be read and are left out: {Path(folder, 'unreadable.txt')}")
+    if identities.num_identities <= 1:
+        advice = "raise" if identities.num_identities == 0 else "lower"
+        lines.append(f"That is no useful result: {advice} --eps; tools/choose_eps.py shows what each eps gives.")
+    lines.append(f"Open {Path(folder, 'index.html')} in a browser; {Path(folder, 'identities.csv')} is the table.")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0, 2 after bad input, 130 after Ctrl-C.
+    """
+    try:
+        print(assign(parse_arguments(arguments)))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

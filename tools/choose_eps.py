@@ -1,0 +1,82 @@
+"""Shows what each eps of the clustering gives for the features of a folder's images: identities, outliers, largest one.
+
+The last column, lead, is how much more similar the images are to their identity than to the runner-up, on average, an
+outlier counting 0. Where nothing else is known about the images, the eps with the highest lead is a good choice.
+"""
+
+import argparse
+import sys
+
+from hhcl_torchreid import FeatureExtractor
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.identities import (
+    cluster_settings,
+    clusters_by_eps,
+    crops_from_images,
+    draw_clusters_by_eps,
+    load_features,
+    table_of_clusters,
+)
+
+VALUES = [number / 100 for number in range(20, 80, 5)]
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--features", metavar="FILE", help="features.npz, as tools/assign_identities.py writes it")
+    source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights; with --root")
+    parser.add_argument("--root", metavar="CROPS", help="folder of images")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
+    parser.add_argument("--eps", type=float, nargs="+", default=VALUES, help="values (default: 0.2 to 0.75)")
+    parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
+    parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
+    parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
+    parser.add_argument("--plot", metavar="FILE", help="also draw it, as .png or .svg")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    options = parser.parse_args(arguments)
+    if options.weights and not options.root:
+        parser.error("--weights needs --root, the folder of images")
+    return options
+
+
+def show(args: argparse.Namespace) -> None:
+    """Prints the table and the eps with the highest lead; draws the plot."""
+    if args.features:
+        features = load_features(args.features).features
+    else:
+        extractor = FeatureExtractor(args.model_name, args.weights, device=args.device, verbose=False)
+        features = crops_from_images(extractor, args.root).features
+    settings = cluster_settings(args.weights)
+    settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
+    lines = clusters_by_eps(features, settings.pop("eps"), **settings)
+    print(table_of_clusters(lines))
+    best = max(lines, key=lambda line: line.lead)
+    if best.lead > 0:
+        print(f"highest lead: eps {best.eps:g}")
+    else:
+        print("no eps separates identities: give others with --eps, or train the model on these images first")
+    if args.plot:
+        draw_clusters_by_eps(lines, args.plot)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0, 2 after bad input, 130 after Ctrl-C.
+    """
+    try:
+        show(parse_arguments(arguments))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

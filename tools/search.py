@@ -1,0 +1,52 @@
+"""Finds a person again: ``python tools/search.py --weights MODEL --query IMAGE... --gallery DIR --topk 10``."""
+
+import argparse
+import sys
+
+from hhcl_torchreid import FeatureExtractor
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.search import search
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Ranks the images of a folder by their similarity to query images")
+    parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels (default: the checkpoint's, else 256 128)",
+    )
+    parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
+    parser.add_argument("--topk", type=int, default=10, help="matches per query (default: %(default)s)")
+    parser.add_argument(
+        "--out", default="log/search", metavar="DIR", help="for CSV and pictures (default: %(default)s)"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool.
+
+    Returns:
+        0, 2 after bad input, 130 after Ctrl-C.
+    """
+    args = parse_arguments(arguments)
+    try:
+        extractor = FeatureExtractor(args.model_name, args.weights, image_size=args.image_size, verbose=False)
+        search(extractor, args.query, args.gallery, args.topk, args.out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
