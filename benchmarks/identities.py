@@ -141,6 +141,7 @@ def assign_in_folder(folder: Path, options: argparse.Namespace) -> Record:
     out = folder / "out"
     out.mkdir()
     labels = timed("cluster", lambda: labeler(features))
+    assert labeler.statistics is not None
     memory = PeakMemory(features.device)
     found = timed("compare", lambda: compare_with_centroids(features, labels))
     timed("csv", lambda: write_csv(out / "identities.csv", paths, cameras, found))

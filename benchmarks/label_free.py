@@ -16,12 +16,10 @@ from hhcl_torchreid.errors import InputError
 
 RUNS: dict[str, dict[str, Any]] = {
     "as the demo": {},
-    "learning rate x 3": {"train.lr": 0.0003},
-    "learning rate x 10": {"train.lr": 0.001},
-    "learning rate x 50": {"train.lr": 0.005},
+    "learning rate x 10": {"train.lr": 0.003},
     "eps 0.25": {"cluster.eps": 0.25},
-    "eps 0.7": {"cluster.eps": 0.7},
-    "from random weights": {"model.load_weights": "", "train.lr": 0.00035},
+    "eps 0.65": {"cluster.eps": 0.65},
+    "running averages in batch norm": {"train.precise_bn": 0},
 }
 """What each run changes in the demo's configuration."""
 

@@ -10,8 +10,8 @@ from .errors import InputError
 
 __all__ = ["PRECISIONS", "choose_precision", "compile_model", "fuse_optimizer"]
 
-# Both double the speed of ResNet's convolutions.
-BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+# What Linux calls a CPU's matrix units. Those with AVX-512 BF16 only gain with some networks and lose with others.
+MATRIX_UNITS = "amx_bf16"
 PRECISIONS = {"auto": None, "off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -20,9 +20,8 @@ def choose_precision(amp: str, device: torch.device) -> torch.dtype:
 
     Args:
         amp: ``"off"`` is float32; ``"bf16"`` and ``"fp16"`` (with loss scaling) are autocast; ``"auto"`` takes bf16
-            where the processor has instructions for it (NVIDIA GPUs from Ampere on, CPUs with AMX or AVX-512 BF16),
-            fp16 on GPUs with units for that only (Volta, Turing), and float32 elsewhere. Networks of depthwise
-            convolutions (MobileNet, ShuffleNet) may train faster in float32 on a CPU all the same.
+            where the processor has matrix units for it (NVIDIA GPUs from Ampere on, CPUs with AMX), fp16 on GPUs with
+            units for that only (Volta, Turing), and float32 elsewhere.
         device: where the network runs.
 
     Returns:
@@ -38,7 +37,7 @@ def choose_precision(amp: str, device: torch.device) -> torch.dtype:
         raise InputError(f"train.amp is 'bf16', which {torch.cuda.get_device_name(device)} lacks: set it to auto")
     chosen = PRECISIONS[amp]
     if chosen is None:
-        if gpu_has_bf16 or (device.type == "cpu" and _cpu_has_bf16()):
+        if gpu_has_bf16 or (device.type == "cpu" and _cpu_has_matrix_units()):
             chosen = torch.bfloat16
         elif device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
             chosen = torch.float16
@@ -47,10 +46,10 @@ def choose_precision(amp: str, device: torch.device) -> torch.dtype:
     return chosen
 
 
-def _cpu_has_bf16() -> bool:
+def _cpu_has_matrix_units() -> bool:
     # PyTorch has no public word for it. Other systems than Linux stay with float32.
     description = Path("/proc/cpuinfo")
-    return description.exists() and not BF16_FLAGS.isdisjoint(description.read_text().split())
+    return description.exists() and MATRIX_UNITS in description.read_text().split()
 
 
 def fuse_optimizer(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

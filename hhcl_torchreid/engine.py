@@ -188,6 +188,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.num_instances = num_instances
         self.iters = iters
         self.group_size = self.batch_size // bn_groups
+        if precise_bn < 0:
+            raise InputError(f"train.precise_bn is {precise_bn}: give a number of batches, or 0 for running averages")
         self.precise_bn = precise_bn
         self.use_identities = labels == "identities"
         self.seed = seed

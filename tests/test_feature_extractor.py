@@ -169,7 +169,7 @@ def test_features_are_those_of_the_engine(make_datamanager, tmp_path):
     datamanager = make_datamanager()
     model = shuffle_statistics(build_model("shufflenet_v2_x0_5", pretrained=False, pooling="gem"))
     optimizer = torchreid.optim.build_optimizer(model, optim="adam")
-    engine = ImageHHCLEngine(datamanager, model, optimizer, use_gpu=False, num_instances=4)
+    engine = ImageHHCLEngine(datamanager, model, optimizer, use_gpu=False, num_instances=4, amp="off")
     settings = {"model.pooling": "gem", "data.height": 64, "data.width": 32}
     extractor = FeatureExtractor(
         model_path=checkpoint_of(model, tmp_path / "model.pth.tar", **settings), device="cpu", verbose=False

@@ -309,7 +309,7 @@ def test_labelled_query_and_gallery_are_evaluated(crops, data_root, tmp_path):
     [
         (("data.camera_regex", "_c("), "data.camera_regex"),
         (("data.camera_regex", "cam"), "no group"),
-        (("data.camera_regex", r"cam <(\d)>"), "copy.jpg"),
+        (("data.camera_regex", r"cam <(\d)>"), "finds no camera in"),
         (("test.evaluate", "True"), "nothing to test on"),
         (("engine.labels", "identities"), "no true label"),
     ],

@@ -154,7 +154,8 @@ def choose_cache(cache: str, num_bytes: int, device: torch.device, name: str) ->
     else:
         chosen = cache
     kept = {"gpu": "kept on the GPU", "ram": "kept in RAM", "off": "decoded anew for every batch"}[chosen]
-    measured = ", ".join(f"{_megabytes(free[place])} of {place.upper()} memory free" for place in free if free[place])
+    names = {"gpu": "on the GPU", "ram": "in RAM"}
+    measured = ", ".join(f"{_megabytes(room)} free {names[place]}" for place, room in free.items() if room)
     print(f"=> Decoded {name} take {_megabytes(num_bytes)}: {kept} (data.cache {cache}; {measured})")
     return chosen
 
