@@ -12,7 +12,9 @@ import torchreid
 from yacs.config import CfgNode
 
 from hhcl_torchreid import config, runner
+from hhcl_torchreid.batch_norm import estimate_statistics
 from hhcl_torchreid.checkpoint import load_checkpoint, writing
+from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import ReIDModel
 from hhcl_torchreid.reports import comparison_table
@@ -43,19 +45,13 @@ def train_without_labels(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
     """Tests the start with batch-norm statistics of the unlabelled training images: what needs no training at all."""
     model = runner.build_model_from_config(cfg)
     engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
-    for layer in model.modules():
-        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.reset_running_stats()
-            layer.momentum = None  # the mean over all batches
-    model.train()
     order = torch.randperm(len(engine.bank), generator=torch.Generator().manual_seed(cfg.train.seed))
-    for images in engine.bank.batches(order.split(cfg.train.batch_size)):
-        engine.extract_features(images)
+    batches = engine.bank.batches(order.split(cfg.train.batch_size))
+    estimate_statistics(model, (normalize_images(images, engine.mean, engine.std) for images in batches))
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
     (result,) = engine.results.values()
     return {"after": result, "images_seen": 0}
