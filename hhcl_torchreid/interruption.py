@@ -39,6 +39,7 @@ def catch_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        _received = None
         for number, handler in before.items():
             signal.signal(number, handler)
 

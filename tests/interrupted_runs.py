@@ -97,7 +97,7 @@ def _signalled(number):
     def tell(self, features, labels):
         update(self, features, labels)
         if len(calls) == 3:
-            print("the memory has taken the step")
+            print("the memory has taken the step", flush=True)
 
     HybridMemory.forward, HybridMemory.update = trap, tell
 
