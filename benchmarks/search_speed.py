@@ -23,7 +23,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=1000, help="searched together (default: %(default)s)")
     parser.add_argument("--topk", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="of which the fastest counts (default: %(default)s)")
-    parser.add_argument("--out", default="log/search_speed.json", metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results there")
     return parser.parse_args(arguments)
 
 
@@ -80,14 +80,14 @@ def table(results: list[dict[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the benchmark; 2 after bad input."""
     args = parse_arguments(arguments)
-    path = Path(args.out)
     try:
-        with writing(path, option="--out"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+        if args.json:
+            with writing(args.json, option="--json"):
+                args.json.touch()
         results = [measure(args, dimensions) for dimensions in args.dimensions]
-        with writing(path, option="--out"):
-            path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        if args.json:
+            with writing(args.json, option="--json"):
+                args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

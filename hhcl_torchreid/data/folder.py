@@ -12,6 +12,8 @@ __all__ = ["SUFFIXES", "camera_names", "find_images"]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What a file's name ends with, in capitals or not, if it is an image."""
 
+_NAMED = "the cameras' expression (data.camera_regex or --camera-regex)"
+
 
 def find_images(root: str | os.PathLike[str]) -> list[Path]:
     """Lists the images in a folder, at any depth, by their suffix. Links to folders are followed.
@@ -89,10 +91,10 @@ def _compile(pattern: str) -> re.Pattern[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"data.camera_regex {pattern!r} is no regular expression: {error}") from None
+        raise InputError(f"{_NAMED} {pattern!r} is no regular expression: {error}") from None
     if expression.groups == 0:
         raise InputError(
-            f"data.camera_regex {pattern!r} has no group: put round brackets around the part that names the camera, as "
+            f"{_NAMED} {pattern!r} has no group: put round brackets around the part that names the camera, as "
             r"in '_c(\d+)_'"
         )
     return expression
@@ -102,7 +104,7 @@ def _camera_in(path: str, expression: re.Pattern[str]) -> str:
     match = expression.search(path)
     if match is None or match.group(1) is None:
         raise InputError(
-            f"data.camera_regex {expression.pattern!r} finds no camera in {path!r}: it must match every image's path "
+            f"{_NAMED} {expression.pattern!r} finds no camera in {path!r}: it must match every image's path "
             "below the root"
         )
     return match.group(1)
