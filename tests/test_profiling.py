@@ -30,6 +30,19 @@ def test_peak_memory_leaves_out_what_was_before(device):
     assert 0.9 * SMALL < memory.bytes() < 1.5 * SMALL
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not start the count anew")
+def test_memory_that_was_freed_before_counts_when_work_takes_it_again():
+    # Once a block of this size is freed, glibc takes smaller ones from its heap, not from the system.
+    hold(30 << 20, CPU)
+    freed_later = [torch.ones(10 << 20, dtype=torch.uint8) for _ in range(4 * SMALL // (10 << 20))]
+    kept_behind = torch.ones(1 << 20, dtype=torch.uint8)
+    del freed_later
+    memory = PeakMemory(CPU)
+    hold(SMALL, CPU)
+    assert 0.9 * SMALL < memory.bytes() < 1.5 * SMALL
+    del kept_behind
+
+
 def test_without_the_file_system_of_processes_the_growth_of_the_largest_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(profiling, "PROCESS", tmp_path / "nowhere")
     memory = PeakMemory(CPU)
