@@ -104,7 +104,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         records (list of tuple): torchreid's (path, pid, camid, dsetid) of the training images, sorted by path.
 
     Raises:
-        InputError: settings that do not go together, or a data manager that is not for images.
+        InputError: settings that do not go together, a data manager that is not for images, or a model that is wrapped
+            or not from ``build_model``.
 
     Examples::
 
@@ -164,6 +165,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
                 f"{distributed.world_size()}"
             )
 
+        _check_model(model)
         self.model = model
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -729,6 +731,19 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             folder = Path(self.save_dir, "visrank_" + name)
             if folder.is_dir():
                 reports.draw_rankings(folder, Path(self.save_dir, f"rankings_{name}.png"))
+
+
+def _check_model(model: torch.nn.Module) -> None:
+    if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        raise InputError(
+            f"the model is wrapped in {type(model).__name__}: give the engine the model itself; torchrun trains on "
+            "several GPUs, and bn_groups gives one the batch-norm statistics of several"
+        )
+    if type(model).__module__.startswith("torchreid.") or not hasattr(model, "feature_dim"):
+        raise InputError(
+            f"this {type(model).__name__} does not give unit feature vectors of a known length: build the model with "
+            "hhcl_torchreid.build_model, which takes any of torchreid's names"
+        )
 
 
 class _NoWriter:

@@ -11,7 +11,7 @@ import torch
 import torchreid
 from sklearn.metrics import adjusted_rand_score
 
-from hhcl_torchreid import build_model
+from hhcl_torchreid import ImageHHCLEngine, build_model
 from hhcl_torchreid.batch_norm import forward_in_groups
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.clustering import re_ranking
@@ -295,6 +295,20 @@ def test_an_unreadable_query_image_is_named(make_engine, make_datamanager, tmp_p
 def test_settings_that_do_not_go_together_are_named(make_engine, settings, named):
     with pytest.raises(InputError, match=named):
         make_engine(**settings)
+
+
+@pytest.mark.parametrize(
+    ("adapt", "named"),
+    [
+        (torch.nn.DataParallel, "DataParallel.*torchrun"),
+        (lambda model: model.backbone, "ShuffleNetV2.*build_model"),
+        (lambda model: torch.nn.Sequential(model), "Sequential.*build_model"),
+    ],
+)
+def test_a_model_of_another_making_is_named(make_datamanager, adapt, named):
+    model = build_model("shufflenet_v2_x0_5", pretrained=False)
+    with pytest.raises(InputError, match=named):
+        ImageHHCLEngine(make_datamanager(), adapt(model), torchreid.optim.build_optimizer(model))
 
 
 def test_groups_have_statistics_of_their_own_and_the_first_moves_the_running_ones():
