@@ -2,11 +2,13 @@
 
 import csv
 import io
+import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,15 @@ from ..checkpoint import writing
 from ..errors import InputError
 from .assignment import OUTLIER, Identities
 
-__all__ = ["COLUMNS", "SavedFeatures", "load_features", "save_features", "write_csv", "write_unreadable"]
+__all__ = [
+    "COLUMNS",
+    "SavedFeatures",
+    "load_features",
+    "load_settings",
+    "save_features",
+    "write_csv",
+    "write_unreadable",
+]
 
 COLUMNS = ("path", "camera", "identity", "similarity", "runner_up", "runner_up_similarity")
 
@@ -86,19 +96,28 @@ def write_unreadable(folder: str | Path, paths: Sequence[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def save_features(path: str | Path, features: Tensor, paths: Sequence[str]) -> None:
+def save_features(
+    path: str | Path, features: Tensor, paths: Sequence[str], settings: Mapping[str, Any] | None = None
+) -> None:
     """Writes features and the paths they belong to; :func:`numpy.load` reads them without pickle.
 
     Args:
         path: the ``.npz`` file.
         features: ``(N, D)`` float32.
         paths: of the images, relative to their folder.
+        settings: of their clustering, numbers by name.
 
     Raises:
         InputError: it cannot be written.
     """
+    text = json.dumps(dict(settings or {}))
     with writing(path, option="the folder of the results"), open(path, "wb") as file:
-        np.savez(file, features=features.float().cpu().numpy(), paths=np.array(paths, dtype=np.str_))
+        np.savez(
+            file,
+            features=features.float().cpu().numpy(),
+            paths=np.array(paths, dtype=np.str_),
+            settings=np.array(text),
+        )
 
 
 def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
@@ -113,20 +132,44 @@ def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
     Raises:
         InputError: no such file, another kind of file, or arrays that do not fit together.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path} does not exist: give the features.npz of an earlier assignment")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features, paths = arrays["features"], arrays["paths"]
-    # numpy.load returns an array for a .npy file, which is no context manager, and refuses pickles with ValueError.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} cannot be read as features ({type(error).__name__}): give a .npz file with the arrays 'features' "
-            "(images x dimensions) and 'paths' (text)"
-        ) from error
+    with _opened(path) as arrays:
+        features, paths = arrays["features"], arrays["paths"]
     if features.ndim != 2 or features.dtype.kind != "f" or paths.dtype.kind != "U" or paths.shape != (len(features),):
         raise InputError(
             f"{path} holds features {features.dtype} {features.shape} and paths {paths.dtype} {paths.shape}: there "
             "must be one row of floating-point numbers for each path"
         )
     return SavedFeatures(torch.from_numpy(features.astype(np.float32)), paths.tolist())
+
+
+def load_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads how saved features were clustered last, and nothing else of the file.
+
+    Args:
+        path: as for :func:`load_features`.
+
+    Returns:
+        The settings by name; empty where the file does not say.
+
+    Raises:
+        InputError: no such file, or another kind of file.
+    """
+    with _opened(path) as arrays:
+        settings = json.loads(str(arrays["settings"])) if "settings" in arrays else {}
+    return settings if isinstance(settings, dict) else {}
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of an ``.npz`` file, which are read when they are asked for."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path} does not exist: give the features.npz of an earlier assignment")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    # numpy.load returns an array for a .npy file, which is no context manager, and refuses pickles with ValueError.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} cannot be read as features ({type(error).__name__}): give a .npz file with the arrays 'features' "
+            "(images x dimensions) and 'paths' (text)"
+        ) from error
