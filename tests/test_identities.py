@@ -93,6 +93,17 @@ def test_the_table_holds_every_value_and_every_name(tmp_path):
         assert float(row["runner_up_similarity"]) == pytest.approx(float(other), abs=1e-4)
 
 
+def test_no_name_becomes_a_formula_of_a_spreadsheet(tmp_path):
+    paths = ["=1+1.jpg", "-a.jpg", "+b/c.jpg", "@d.jpg", "\t=e.jpg", "f=.jpg"]
+    cameras = ["=1+1", "-2", "+3.5", "@d", "\re", "f="]
+    found = compare_with_centroids(random_features(6), torch.zeros(6, dtype=torch.int64))
+    write_csv(tmp_path / "identities.csv", paths, cameras, found)
+    with open(tmp_path / "identities.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [*(f"./{path}" for path in paths[:5]), "f=.jpg"]
+    assert [row["camera"] for row in rows] == ["'=1+1", "-2", "+3.5", "'@d", "'\re", "f="]
+
+
 def test_a_single_identity_has_no_runner_up(tmp_path):
     found = compare_with_centroids(random_features(3), torch.zeros(3, dtype=torch.int64))
     write_csv(tmp_path / "identities.csv", ["a", "b", "c"], [""] * 3, found)
@@ -193,7 +204,7 @@ def crops(tmp_path):
     root = tmp_path / "crops"
     for number, path in enumerate(ODD_PATHS):
         draw(root, path, colour=(number * 20, 255 - number * 20, 90))
-    (root / "camera 0" / "broken <b>.jpg").write_bytes(b"cut off")
+    (root / "camera 0" / "broken\n<b>.jpg").write_bytes(b"cut off")
     return root
 
 
@@ -226,7 +237,7 @@ def test_the_tool_gives_every_image_an_identity(call, tmp_path, crops):
     out = tmp_path / "out"
     assert f"{len(ODD_PATHS)} images" in output and "eps 0.9" in output and str(out / "index.html") in output
     assert "1 files could not be read" in output
-    assert (out / "unreadable.txt").read_text() == "camera 0/broken <b>.jpg\n"
+    assert (out / "unreadable.txt").read_text() == "camera 0/broken\\n<b>.jpg\n"
     saved = load_features(out / "features.npz")
     assert sorted(saved.paths) == sorted(ODD_PATHS)
     labels = PseudoLabeler(0.9, 2, 4, 1)(saved.features).tolist()
@@ -316,6 +327,11 @@ def test_weights_that_are_none(call, tmp_path):
     (tmp_path / "weights.pth").write_text("no weights")
     assert_one_sentence(call(weights=tmp_path / "weights.pth"), tmp_path / "weights.pth")
     assert_one_sentence(call(weights=tmp_path / "nowhere.pth"), tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:first"])
+def test_a_device_that_is_none(call, device):
+    assert_one_sentence(call(device=device), device, "cpu, cuda")
 
 
 def test_weights_of_another_backbone(call, weights):

@@ -1,13 +1,11 @@
 """What is kept of an assignment for other programs: ``identities.csv`` and ``features.npz``."""
 
-import csv
-import io
 import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from ..checkpoint import writing
 from ..errors import InputError
+from ..tables import csv_text, visible
 from .assignment import OUTLIER, Identities
 
 __all__ = [
@@ -44,7 +43,7 @@ def write_csv(path: str | Path, paths: Sequence[str], cameras: Sequence[str], id
     """Writes one line per image in the order given: ``path, camera, identity, similarity, runner_up, ...``.
 
     The identity is a number or ``outlier``. What does not exist (an outlier's similarity, the runner-up where there is
-    a single identity) is empty. A file name that is not Unicode is written with backslash escapes.
+    a single identity) is empty. Odd names are written as :func:`~hhcl_torchreid.tables.csv_text` says.
 
     Args:
         path: the CSV file, UTF-8.
@@ -55,9 +54,7 @@ def write_csv(path: str | Path, paths: Sequence[str], cameras: Sequence[str], id
     Raises:
         InputError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for image, camera, identity, similarity, runner_up, runner_up_similarity in zip(
         paths,
         cameras,
@@ -67,10 +64,10 @@ def write_csv(path: str | Path, paths: Sequence[str], cameras: Sequence[str], id
         identities.runner_up_similarity.tolist(),
         strict=True,
     ):
-        row = (image, camera, "outlier" if identity == OUTLIER else identity, _number(similarity))
-        writer.writerow((*row, "" if runner_up == OUTLIER else runner_up, _number(runner_up_similarity)))
+        row = (PurePosixPath(image), camera, "outlier" if identity == OUTLIER else identity, _number(similarity))
+        rows.append((*row, "" if runner_up == OUTLIER else runner_up, _number(runner_up_similarity)))
     with writing(path, option="the folder of the results"):
-        Path(path).write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
+        Path(path).write_text(csv_text(COLUMNS, rows), encoding="utf-8", newline="")
 
 
 def _number(value: float) -> str:
@@ -79,6 +76,8 @@ def _number(value: float) -> str:
 
 def write_unreadable(folder: str | Path, paths: Sequence[str]) -> None:
     """Writes ``unreadable.txt``, one path a line; without any path, removes that of an earlier assignment.
+
+    What cannot be printed, a line break among them, is written with backslash escapes.
 
     Args:
         folder: of the results.
@@ -90,8 +89,8 @@ def write_unreadable(folder: str | Path, paths: Sequence[str]) -> None:
     path = Path(folder, "unreadable.txt")
     with writing(path, option="the folder of the results"):
         if paths:
-            text = "".join(f"{name}\n" for name in paths)
-            path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+            text = "".join(f"{visible(name)}\n" for name in paths)
+            path.write_text(text, encoding="utf-8", newline="")
         else:
             path.unlink(missing_ok=True)
 
