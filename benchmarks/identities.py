@@ -36,6 +36,7 @@ from hhcl_torchreid.clustering import dbscan, jaccard_graph
 from hhcl_torchreid.data.folder import find_images
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import (
+    cluster_settings,
     clusters_by_eps,
     compare_with_centroids,
     crops_from_images,
@@ -89,13 +90,16 @@ def agreement(truth: np.ndarray, labels: np.ndarray) -> Record:
     }
 
 
-def measure_quality(weights: str, crops: Path, truth: list[int]) -> list[Record]:
+def measure_quality(weights: str, crops: Path, truth: list[int], settings: Record) -> list[Record]:
     """A line for each eps: what was found, and how well it agrees with the truth."""
     features = crops_from_images(FeatureExtractor(model_path=weights, verbose=False), crops).features
-    graph = jaccard_graph(features, max_distance=max(VALUES))
+    graph = jaccard_graph(features, settings["k1"], settings["k2"], max_distance=max(VALUES))
     return [
-        {**line._asdict(), **agreement(np.array(truth), dbscan(graph, line.eps).cpu().numpy())}
-        for line in clusters_by_eps(features, VALUES)
+        {
+            **line._asdict(),
+            **agreement(np.array(truth), dbscan(graph, line.eps, settings["min_samples"]).cpu().numpy()),
+        }
+        for line in clusters_by_eps(features, VALUES, **settings)
     ]
 
 
@@ -112,12 +116,14 @@ def print_quality(model: str, lines: list[Record]) -> None:
 
 def compare_models(options: argparse.Namespace) -> Record:
     """Trained model and start on the same crops."""
-    results: Record = {"crops": options.crops}
+    settings = cluster_settings(options.weights)  # as tools/assign_identities.py clusters with the trained model
+    del settings["eps"]
+    results: Record = {"crops": options.crops, **settings}
     with tempfile.TemporaryDirectory() as folder:
         truth = strip_labels(Path(options.crops), Path(folder))
-        print(f"{len(truth)} crops of {len(set(truth))} people, labels taken off")
+        print(f"{len(truth)} crops of {len(set(truth))} people, labels taken off; {settings}")
         for name, weights in (("HHCL", options.weights), ("start", options.start)):
-            results[name] = measure_quality(weights, Path(folder), truth)
+            results[name] = measure_quality(weights, Path(folder), truth, settings)
             print_quality(f"{name}: {weights}", results[name])
     return results
 

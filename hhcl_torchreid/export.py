@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def _trace(extractor: FeatureExtractor) -> bytes:
     file: Any = io.BytesIO()  # PyTorch's annotations have forgotten it
     example = torch.zeros(TRACED_BATCH_SIZE, 3, *extractor.image_size, dtype=torch.uint8)
     try:
-        with torch.no_grad(), _quietly():
+        with torch.no_grad(), _quietly(), _without_output():
             torch.onnx.export(
                 network,
                 (example,),
@@ -119,6 +120,20 @@ def _quietly() -> Iterator[None]:
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", UserWarning)
         yield
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """Drops what is written to standard output, by C++ too: a failing exporter dumps its whole graph there."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _describe(onnx: Any, model_bytes: bytes, extractor: FeatureExtractor) -> bytes:

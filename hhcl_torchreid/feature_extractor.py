@@ -315,13 +315,18 @@ def _check_picture(picture: Any) -> None:
 
 def _height_and_width(size: Sequence[int] | int) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
+    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+        raise InputError(f"image size {height} x {width}: give height and width in pixels, such as 256 128")
     return height, width
 
 
 def _choose_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device is {device!r}: give cpu, cuda, or one GPU as cuda:0") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device is {device}, but PyTorch sees no GPU here: leave it out or set it to cpu")
     return chosen

@@ -18,6 +18,7 @@ from torchvision.utils import make_grid
 from .checkpoint import writing
 from .data.bank import ImageBank
 from .data.screening import LeftOut
+from .tables import csv_text
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -82,12 +83,8 @@ def write_labels(records: Sequence[tuple[str, int, int, int]], labels: Tensor, p
     Raises:
         InputError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "camera", "label"))
-    for (image, _, camera, _), label in zip(records, labels.tolist(), strict=True):
-        writer.writerow((image, camera, label))
-    _write_text(path, text.getvalue())
+    rows = [(Path(image), camera, label) for (image, _, camera, _), label in zip(records, labels.tolist(), strict=True)]
+    _write_text(path, csv_text(("image", "camera", "label"), rows))
 
 
 def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
@@ -100,11 +97,7 @@ def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image", "reason"))
-    writer.writerows((image.path, image.reason) for image in left_out)
-    _write_text(path, text.getvalue())
+    _write_text(path, csv_text(("image", "reason"), [(image.path, image.reason) for image in left_out]))
 
 
 def _write_text(path: str | Path, text: str) -> None:
@@ -112,8 +105,7 @@ def _write_text(path: str | Path, text: str) -> None:
     temporary = Path(f"{path}.tmp")
     with writing(path):
         try:
-            # A file name may hold bytes that are no UTF-8; they come out as they went in.
-            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+            temporary.write_text(text, encoding="utf-8", newline="")
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -198,7 +198,17 @@ def test_a_folder_that_cannot_be_used(tmp_path, spoil, named):
         data_set(tmp_path)
 
 
-ODD_NAMES = ("with space", 'quo"te', "it's", "<img src=x onerror=alert(1)>", "人物", "прохожий", "comma, semicolon;")
+ODD_NAMES = (
+    "with space",
+    'quo"te',
+    "it's",
+    "<img src=x onerror=alert(1)>",
+    "人物",
+    "прохожий",
+    "comma, semicolon;",
+    "two\nlines",
+    os.fsdecode(b"not unicode \xff"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +222,7 @@ def crops(tmp_path_factory, data_root):
         target.parent.mkdir(exist_ok=True)
         target.write_bytes(image.read_bytes())
     (root / "broken 'x'.jpg").write_bytes(b"no image")
+    (root / os.fsdecode(b"broken \xff.jpg")).write_bytes(b"no image")
     (root / "copy.jpg").write_bytes(images[0].read_bytes())
     return root
 
@@ -234,9 +245,10 @@ def unlabelled_run(crops, tmp_path_factory):
 
 
 def test_a_run_without_labels_leaves_what_makes_sense(crops, unlabelled_run):
-    names = sorted(str(path) for path in crops.rglob("*.jpg"))
+    names = sorted(str(path).encode("utf-8", "backslashreplace").decode() for path in crops.rglob("*.jpg"))
     left_out = {row["image"]: row["reason"] for row in read_csv(unlabelled_run, "left_out.csv")}
     assert left_out[str(crops / "broken 'x'.jpg")] == "unreadable"
+    assert left_out[str(crops / r"broken \udcff.jpg")] == "unreadable"
     assert [reason.split()[0] for reason in left_out.values()].count("duplicate") == 1
     labels = read_csv(unlabelled_run, "labels.csv")
     assert sorted([row["image"] for row in labels] + list(left_out)) == names

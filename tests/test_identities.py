@@ -8,18 +8,21 @@ import choose_eps
 import numpy as np
 import pytest
 import torch
+import yaml
 from crops import ODD_PATHS, draw
 from torch.nn.functional import normalize
 
 from hhcl_torchreid import PseudoLabeler, build_model
-from hhcl_torchreid.checkpoint import save_checkpoint
+from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import (
+    cluster_settings,
     clusters_by_eps,
     compare_with_centroids,
     draw_clusters_by_eps,
     load_features,
+    load_settings,
     save_features,
     write_csv,
 )
@@ -90,6 +93,17 @@ def test_the_table_holds_every_value_and_every_name(tmp_path):
         assert float(row["runner_up_similarity"]) == pytest.approx(float(other), abs=1e-4)
 
 
+def test_no_name_becomes_a_formula_of_a_spreadsheet(tmp_path):
+    paths = ["=1+1.jpg", "-a.jpg", "+b/c.jpg", "@d.jpg", "\t=e.jpg", "f=.jpg"]
+    cameras = ["=1+1", "-2", "+3.5", "@d", "\re", "f="]
+    found = compare_with_centroids(random_features(6), torch.zeros(6, dtype=torch.int64))
+    write_csv(tmp_path / "identities.csv", paths, cameras, found)
+    with open(tmp_path / "identities.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [*(f"./{path}" for path in paths[:5]), "f=.jpg"]
+    assert [row["camera"] for row in rows] == ["'=1+1", "-2", "+3.5", "'@d", "'\re", "f="]
+
+
 def test_a_single_identity_has_no_runner_up(tmp_path):
     found = compare_with_centroids(random_features(3), torch.zeros(3, dtype=torch.int64))
     write_csv(tmp_path / "identities.csv", ["a", "b", "c"], [""] * 3, found)
@@ -157,8 +171,17 @@ def test_an_eps_that_is_none(values):
 
 def test_a_plot_of_a_kind_that_there_is_not(tmp_path):
     lines = clusters_by_eps(people(), [0.5])
-    with pytest.raises(InputError, match=r"plot\.xyz"):
+    with pytest.raises(InputError, match=r"plot\.xyz.*ends in \.png or \.svg"):
         draw_clusters_by_eps(lines, tmp_path / "plot.xyz")
+
+
+def test_a_plot_makes_its_folder_or_says_why_not(tmp_path):
+    lines = clusters_by_eps(people(), [0.5])
+    draw_clusters_by_eps(lines, tmp_path / "new" / "plot.png")
+    assert (tmp_path / "new" / "plot.png").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"^cannot write .*plot\.png: .* set --plot to a folder that can be written$"):
+        draw_clusters_by_eps(lines, tmp_path / "file" / "plot.png")
 
 
 SIZE = {"data.height": 64, "data.width": 32, "model.name": "shufflenet_v2_x0_5", "cluster.eps": 0.61}
@@ -181,7 +204,7 @@ def crops(tmp_path):
     root = tmp_path / "crops"
     for number, path in enumerate(ODD_PATHS):
         draw(root, path, colour=(number * 20, 255 - number * 20, 90))
-    (root / "camera 0" / "broken <b>.jpg").write_bytes(b"cut off")
+    (root / "camera 0" / "broken\n<b>.jpg").write_bytes(b"cut off")
     return root
 
 
@@ -214,7 +237,7 @@ def test_the_tool_gives_every_image_an_identity(call, tmp_path, crops):
     out = tmp_path / "out"
     assert f"{len(ODD_PATHS)} images" in output and "eps 0.9" in output and str(out / "index.html") in output
     assert "1 files could not be read" in output
-    assert (out / "unreadable.txt").read_text() == "camera 0/broken <b>.jpg\n"
+    assert (out / "unreadable.txt").read_text() == "camera 0/broken\\n<b>.jpg\n"
     saved = load_features(out / "features.npz")
     assert sorted(saved.paths) == sorted(ODD_PATHS)
     labels = PseudoLabeler(0.9, 2, 4, 1)(saved.features).tolist()
@@ -241,6 +264,29 @@ def test_the_same_features_give_the_same_table_without_a_model(call, tmp_path, c
 
 def test_clustering_is_as_in_training_where_nothing_is_said(call):
     assert "(eps 0.61)" in call()[1]
+
+
+def test_saved_features_are_clustered_as_they_were_where_nothing_is_said(call, tmp_path, capsys):
+    """Else the table of eps would tell of other identities than those on the page."""
+    assert call("--eps=0.9", "--min-samples=2", "--k1=4", "--k2=1")[0] == 0
+    features = tmp_path / "out" / "features.npz"
+    assert load_settings(features) == {"eps": [0.9], "min_samples": 2, "k1": 4, "k2": 1}
+    code, output, error = call(weights=None, features=features, out=tmp_path / "again")
+    assert code == 0 and "(eps 0.9)" in output, error
+    assert (tmp_path / "again" / "identities.csv").read_bytes() == (tmp_path / "out" / "identities.csv").read_bytes()
+    assert choose_eps.main([f"--features={features}", "--eps", "0.9"]) == 0
+    line = capsys.readouterr().out.splitlines()[1].split()
+    assert output.startswith(f"{len(ODD_PATHS)} images: {line[1]} identities, {line[2]} outliers, ")
+
+
+@pytest.mark.parametrize("settings", [{"k1": "many", "eps": {}}, {"min_samples": [3], "k2": 0.5, "eps": "0.3"}])
+def test_settings_that_are_none_are_not_taken(tmp_path, weights, settings):
+    save_features(tmp_path / "features.npz", random_features(2), ["a", "b"], settings)
+    stored = {**load_checkpoint(weights), "config": yaml.safe_dump({"cluster": settings})}
+    save_checkpoint(stored, tmp_path / "model.pth.tar")
+    default = {"eps": 0.45, "min_samples": 4, "k1": 30, "k2": 6}
+    assert cluster_settings(features=tmp_path / "features.npz") == default
+    assert cluster_settings(tmp_path / "model.pth.tar") == default
 
 
 def test_eps_is_chosen_from_a_folder_too(weights, crops, capsys):
@@ -281,6 +327,11 @@ def test_weights_that_are_none(call, tmp_path):
     (tmp_path / "weights.pth").write_text("no weights")
     assert_one_sentence(call(weights=tmp_path / "weights.pth"), tmp_path / "weights.pth")
     assert_one_sentence(call(weights=tmp_path / "nowhere.pth"), tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:first"])
+def test_a_device_that_is_none(call, device):
+    assert_one_sentence(call(device=device), device, "cpu, cuda")
 
 
 def test_weights_of_another_backbone(call, weights):

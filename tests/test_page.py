@@ -238,6 +238,49 @@ def test_an_identity_opens_by_keyboard_and_shows_its_images(page, shown):
     assert titles(page)[0] == 0
 
 
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """One identity of more images than a window shows, at cameras that are numbers; the last one is most typical."""
+    folder = tmp_path_factory.mktemp("long")
+    paths = [f"{number // 20}/{number:03d}.jpg" for number in range(80)]
+    for number, path in enumerate(paths):
+        draw(folder / "crops", path, colour=(number, 0, 0))
+    angles = torch.linspace(1, 0, 80)
+    mirrored = torch.cat([angles, -angles])  # whose mean is at angle 0
+    found = compare_with_centroids(
+        torch.stack([mirrored.cos(), mirrored.sin()], dim=1), torch.zeros(160, dtype=torch.int64)
+    )
+    found = Identities(*(values[:80] for values in vars(found).values()))
+    return Shown(folder, paths, [path[0] for path in paths], found)
+
+
+IN_VIEW = "(({top, bottom}) => top >= 0 && bottom <= innerHeight)(document.querySelector('%s').getBoundingClientRect())"
+
+
+def test_an_identity_opens_at_its_beginning_or_at_the_image_asked_for(open_page, long):
+    page = open_page(long.address + "#open=0")
+    wait_until(page, IN_VIEW % "#identity .members h3")
+    expect(page.locator("#identity .members h3")).to_have_text([f"camera {number} · 20 images" for number in range(4)])
+    expect(page.locator("#identity aside dd").first).to_have_text("3/079.jpg")
+    page = open_page(long.address + "#open=0&image=78")
+    wait_until(page, IN_VIEW % '[data-image="78"]')
+
+
+def test_a_narrow_window_shows_all_of_it(open_page, long):
+    page = open_page(long.address)
+    page.set_viewport_size({"width": 390, "height": 844})
+    for view in ("identities", "outliers", "hard"):
+        page.click(f"[data-view={view}]")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.click("[data-view=identities]")
+    page.locator("#results .card").first.click()
+    assert page.evaluate(IN_VIEW % "#identity .large")
+    page.locator('[data-image="60"]').click()
+    # The picture stands above the images, so it has to come back into view.
+    expect(page.locator("#identity aside dd").first).to_have_text("3/060.jpg")
+    wait_until(page, IN_VIEW % "#identity .large")
+
+
 def test_the_address_brings_a_view_back(open_page, shown):
     page = open_page(shown.address + "#view=hard&minImages=8&sort=similarity")
     assert page.locator("#minImages").input_value() == "8"
@@ -286,12 +329,14 @@ def test_no_file_name_runs_and_every_picture_loads(open_page, odd):
     for view in "123":
         page.keyboard.press(view)
         wait_until(page, "[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    page.keyboard.press("1")
-    page.locator("#results .card").first.click()
-    for index in range(8):
-        if index == 4:
-            page.keyboard.press("n")
-        page.click(f'#identity .grid [data-image="{index}"]')
+    found = odd.identities
+    # An outlier opens the identity that is nearest to it.
+    opened = torch.where(found.identity < 0, found.runner_up, found.identity).tolist()
+    for index, number in enumerate(opened):
+        page.evaluate(f"location.hash = 'open={number}&image={index}'")
+        wait_until(
+            page, f"document.querySelector('#identity aside dd')?.textContent === window.identityData.path[{index}]"
+        )
         wait_until(page, "document.querySelector('.large').naturalHeight > 0")
         # The picture itself, not the thumbnail that stands in for one that is gone.
         assert "thumbnails" not in page.locator(".large").get_attribute("src")

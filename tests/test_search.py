@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from hhcl_torchreid import FeatureExtractor, build_model
-from hhcl_torchreid.checkpoint import save_checkpoint
+from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.search import Gallery, Match, Ranking, load_gallery, rank
@@ -339,6 +339,12 @@ class TestPicture:
             assert corners == [tuple(bytes.fromhex(frame[1:]))] * 5
         assert picture.getpixel((180, 128)) == (255, 255, 255)
 
+    def test_as_many_matches_as_a_picture_holds_are_drawn(self, tmp_path):
+        query = save_image(tmp_path / "a.png", 0)
+        picture = draw_ranking(Ranking(query, [Match(query, 0.5)] * 600), (128, 64))
+        assert 128 + 90 + 470 * 138 < picture.width <= 65_500
+        picture.save(tmp_path / "picture.jpg")
+
 
 class TestBadInput:
     def test_an_empty_gallery(self, call, tmp_path):
@@ -357,6 +363,8 @@ class TestBadInput:
         (tmp_path / "note.txt").write_text("hello")
         assert_one_sentence(call(query=[tmp_path / "note.txt"]), "unreadable", tmp_path / "note.txt")
         assert_one_sentence(call(query=[tmp_path / "nowhere.png"]), tmp_path / "nowhere.png")
+        (tmp_path / "two\nlines.png").write_text("hello")
+        assert_one_sentence(call(query=[tmp_path / "two\nlines.png"]), r"two\nlines.png")
 
     def test_weights_that_are_none(self, call, tmp_path):
         (tmp_path / "text.pth").write_text("weights")
@@ -365,6 +373,20 @@ class TestBadInput:
 
     def test_weights_of_another_backbone(self, call, weights):
         assert_one_sentence(call("--model-name", "resnet50"), weights, "shufflenet_v2_x0_5", "resnet50")
+
+    def test_a_model_whose_features_are_no_numbers(self, call, weights, tmp_path, crops):
+        stored = load_checkpoint(weights)
+        spoilt = {name: value * torch.nan for name, value in stored["state_dict"].items()}
+        save_checkpoint({**stored, "state_dict": spoilt}, tmp_path / "nan.pth.tar")
+        assert_one_sentence(call("--weights", str(tmp_path / "nan.pth.tar")), "NaN")
+        extractor = FeatureExtractor(model_path=tmp_path / "nan.pth.tar", device="cpu", verbose=False)
+        with pytest.raises(InputError, match="NaN"):
+            load_gallery(crops, extractor)
+        assert not beside(crops).exists()
+
+    def test_an_image_size_that_is_none(self, call):
+        for size in (("0", "0"), ("-5", "64")):
+            assert_one_sentence(call("--image-size", *size), " x ".join(size), "height and width")
 
     def test_no_matches_wanted(self, call):
         assert_one_sentence(call("--topk", "0"), "--topk")

@@ -37,14 +37,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
     parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
-    parser.epilog = "Clustering is as in the model's training where nothing else is said."
+    parser.epilog = (
+        "Where nothing else is said, clustering is as in the model's training, or as it was for the features."
+    )
     return parser.parse_args(arguments)
 
 
 def assign(args: argparse.Namespace) -> str:
     """Does the work; returns what to say at the end."""
     check_folder(args.out, args.root)
-    settings = cluster_settings(args.weights)
+    settings = cluster_settings(args.weights, args.features)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     labeler = PseudoLabeler(**settings)
     if args.features:

@@ -35,6 +35,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
     parser.add_argument("--plot", metavar="FILE", help="also draw it, as .png or .svg")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    parser.epilog = (
+        "Where nothing else is said, clustering is as in the model's training, or as it was for the features."
+    )
     options = parser.parse_args(arguments)
     if options.weights and not options.root:
         parser.error("--weights needs --root, the folder of images")
@@ -48,7 +51,7 @@ def show(args: argparse.Namespace) -> None:
     else:
         extractor = FeatureExtractor(args.model_name, args.weights, device=args.device, verbose=False)
         features = crops_from_images(extractor, args.root).features
-    settings = cluster_settings(args.weights)
+    settings = cluster_settings(args.weights, args.features)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     lines = clusters_by_eps(features, settings.pop("eps"), **settings)
     print(table_of_clusters(lines))

@@ -14,6 +14,7 @@ from torchvision.transforms import functional as image_functional
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..tables import visible
 
 __all__ = ["UNREADABLE", "DecodedImages", "check_readable", "load_images", "open_image", "to_rgb"]
 
@@ -144,5 +145,7 @@ def check_readable(unreadable: Sequence[str]) -> None:
         InputError: there are; the first few are named.
     """
     if unreadable:
-        named = ", ".join(unreadable[:NAMED_AT_MOST]) + (", ..." if len(unreadable) > NAMED_AT_MOST else "")
+        named = ", ".join(map(visible, unreadable[:NAMED_AT_MOST])) + (
+            ", ..." if len(unreadable) > NAMED_AT_MOST else ""
+        )
         raise InputError(f"{len(unreadable)} unreadable image(s), remove or replace them: {named}")

@@ -3,7 +3,7 @@
 from .assignment import OUTLIER, Identities, compare_with_centroids
 from .crops import Crops, cluster_settings, crops_from_features, crops_from_images
 from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, table_of_clusters
-from .files import SavedFeatures, load_features, save_features, write_csv, write_unreadable
+from .files import SavedFeatures, load_features, load_settings, save_features, write_csv, write_unreadable
 from .page import write_page
 from .report import check_folder, write_identities
 
@@ -21,6 +21,7 @@ __all__ = [
     "crops_from_images",
     "draw_clusters_by_eps",
     "load_features",
+    "load_settings",
     "save_features",
     "table_of_clusters",
     "write_csv",

@@ -14,7 +14,7 @@ from ..config import get_default_config
 from ..data.folder import camera_names, find_images
 from ..errors import InputError
 from ..feature_extractor import FeatureExtractor
-from .files import load_features
+from .files import load_features, load_settings
 
 __all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
 
@@ -87,21 +87,35 @@ def crops_from_features(path: str | os.PathLike[str], root: str | os.PathLike[st
     return Crops(root, saved.paths, cameras, saved.features, [])
 
 
-def cluster_settings(weights: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """The clustering that a model was trained with: arguments of :class:`~hhcl_torchreid.PseudoLabeler`.
+def cluster_settings(
+    weights: str | os.PathLike[str] | None = None, features: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """How images were clustered before: arguments of :class:`~hhcl_torchreid.PseudoLabeler`.
 
     Args:
-        weights: a checkpoint, or weights alone.
+        weights: a checkpoint, whose training clustered, or weights alone.
+        features: in place of weights, ``features.npz`` of an earlier assignment.
 
     Returns:
         ``eps``, ``min_samples``, ``k1`` and ``k2``; the defaults where the file does not say.
 
     Raises:
-        InputError: no such file, or no checkpoint.
+        InputError: no such file, no checkpoint, or no features.
     """
-    cluster: Mapping[str, Any] = get_default_config().cluster
-    text = load_checkpoint(weights).get("config", "") if weights else ""
+    default: Mapping[str, Any] = get_default_config().cluster
+    stored = load_settings(features) if features else _settings_in(load_checkpoint(weights)) if weights else {}
+    return {name: stored[name] if _is_setting(name, stored.get(name)) else default[name] for name in CLUSTER_SETTINGS}
+
+
+def _settings_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
     # Weights of another program may hold a configuration that is not ours.
     with contextlib.suppress(yaml.YAMLError, TypeError, KeyError, AttributeError):
-        cluster = {**cluster, **yaml.safe_load(text)["cluster"]}
-    return {name: cluster[name] for name in CLUSTER_SETTINGS}
+        return dict(yaml.safe_load(checkpoint["config"])["cluster"].items())
+    return {}
+
+
+def _is_setting(name: str, value: Any) -> bool:
+    """Whether this could be the value; only eps may be several, and only it need not be whole."""
+    if name == "eps":
+        return all(isinstance(number, (int, float)) for number in (value if isinstance(value, list) else [value]))
+    return isinstance(value, int)

@@ -113,6 +113,9 @@ def draw_clusters_by_eps(lines: Sequence[ClustersAtEps], path: str | Path) -> No
         axes.grid(alpha=0.3)
     try:
         with writing(path, option="--plot"):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=110)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}: give a name that ends in .png or .svg") from None

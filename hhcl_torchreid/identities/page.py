@@ -87,7 +87,8 @@ def _as_script(data: Mapping[str, Any]) -> str:
 def _address(root: Path, folder: Path) -> str:
     """The way from the page to the images, for a link."""
     try:
-        return urllib.parse.quote(Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix())
+        path = Path(os.path.relpath(root.resolve(), folder.resolve())).as_posix()
+        return urllib.parse.quote(os.fsencode(path))
     except ValueError:  # on another drive
         return root.resolve().as_uri()
 

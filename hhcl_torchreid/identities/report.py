@@ -61,14 +61,10 @@ def write_identities(
     Raises:
         InputError: the features are not finite unit rows, or the folder cannot be written.
     """
-    save_features(Path(folder, "features.npz"), features, paths)
+    settings = {"eps": labeler.eps, "min_samples": labeler.min_samples, "k1": labeler.k1, "k2": labeler.k2}
+    save_features(Path(folder, "features.npz"), features, paths, settings)
     identities = compare_with_centroids(features, labeler(features))
     write_csv(Path(folder, "identities.csv"), paths, cameras, identities)
-    settings = {
-        "eps": " ".join(f"{eps:g}" for eps in labeler.eps),
-        "min_samples": labeler.min_samples,
-        "k1": labeler.k1,
-        "k2": labeler.k2,
-    }
-    write_page(folder, root, paths, cameras, identities, settings)
+    shown = {**settings, "eps": " ".join(f"{eps:g}" for eps in labeler.eps)}
+    write_page(folder, root, paths, cameras, identities, shown)
     return identities

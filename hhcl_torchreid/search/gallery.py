@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checkpoint import writing
+from ..clustering.neighbors import check_features
 from ..data.folder import find_images
 from ..errors import InputError
 from ..feature_extractor import FeatureExtractor
@@ -61,7 +62,7 @@ def load_gallery(folder: str | os.PathLike[str], extractor: FeatureExtractor) ->
         The gallery.
 
     Raises:
-        InputError: no such folder, or no image in it that can be read.
+        InputError: no such folder, no image in it that can be read, or a model whose features are no numbers.
     """
     root = Path(folder).expanduser()
     paths = find_images(root)
@@ -82,6 +83,8 @@ def load_gallery(folder: str | os.PathLike[str], extractor: FeatureExtractor) ->
     changed = np.flatnonzero(~is_known)
     if len(changed):
         extracted, good = extractor.extract_readable([paths[row] for row in changed], "extract gallery features")
+        if len(extracted):
+            check_features(extracted)
         features[changed[good.numpy()]], readable[changed] = extracted.cpu().numpy(), good.numpy()
     if len(changed) or len(paths) != len(known.names):
         cache = _write_first(places, _Cached(names, states, readable, features, np.array(fingerprint)))

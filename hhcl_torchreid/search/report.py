@@ -1,7 +1,5 @@
 """A whole search, and what it leaves to look at: a table, a CSV file and a picture per query."""
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +8,12 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from ..checkpoint import writing
+from ..clustering.neighbors import check_features
 from ..data.folder import find_images
 from ..data.images import UNREADABLE, check_readable, open_image
 from ..errors import InputError
 from ..feature_extractor import FeatureExtractor
+from ..tables import csv_text, visible
 from .gallery import Gallery, beside, load_gallery
 from .ranking import Ranking, rank
 
@@ -31,6 +31,7 @@ FRAME_WIDTH = 5
 QUERY_FRAME = "black"
 MATCH_FRAME = "#8a94a3"
 CAPTION_HEIGHT = 18
+WIDEST_PICTURE = 65_500  # JPEG has no wider ones
 
 
 def search(
@@ -55,7 +56,8 @@ def search(
         A ranking per query.
 
     Raises:
-        InputError: a query that is no image, a gallery without images, ``out`` cannot be written.
+        InputError: a query that is no image, a gallery without images, a model whose features are no numbers, ``out``
+            cannot be written.
     """
     if topk < 1:
         raise InputError(f"--topk is {topk}: ask for 1 match or more")
@@ -63,7 +65,7 @@ def search(
     with writing(folder, option="--out"):
         folder.mkdir(parents=True, exist_ok=True)
     query_paths = _find_queries(queries)
-    query_features = extractor(query_paths).cpu().numpy()
+    query_features = check_features(extractor(query_paths)).cpu().numpy()
     found = load_gallery(gallery, extractor)
     _print_gallery(gallery, found)
     rankings = rank(query_paths, query_features, found, topk)
@@ -83,7 +85,7 @@ def _find_queries(queries: Sequence[str | os.PathLike[str]]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise InputError(f"no query {_visible(path)}: give image files, or folders of them")
+            raise InputError(f"no query {visible(path)}: give image files, or folders of them")
     return found
 
 
@@ -94,9 +96,9 @@ def _print_gallery(folder: str | os.PathLike[str], gallery: Gallery) -> None:
     elif gallery.cache != beside(folder):
         kept += f", because {beside(folder)} cannot be written"
     print(f"Gallery: {len(gallery.paths):,} images; features extracted anew: {gallery.num_extracted:,}")
-    print(_visible(kept))
+    print(visible(kept))
     if gallery.unreadable:
-        named = ", ".join(_visible(path) for path in gallery.unreadable[:5])
+        named = ", ".join(visible(path) for path in gallery.unreadable[:5])
         more = ", ..." if len(gallery.unreadable) > 5 else ""
         print(f"Left out {len(gallery.unreadable):,} unreadable image(s): {named}{more}")
 
@@ -105,9 +107,9 @@ def table(rankings: Sequence[Ranking]) -> str:
     """The rankings as plain text; of many queries, the first ones."""
     lines: list[str] = []
     for ranking in rankings[:SHOWN_QUERIES]:
-        lines += ["", f"query {_visible(ranking.query)}", "  rank  similarity  match"]
+        lines += ["", f"query {visible(ranking.query)}", "  rank  similarity  match"]
         lines += [
-            f"  {place:>4}  {match.similarity:>10.4f}  {_visible(match.path)}"
+            f"  {place:>4}  {match.similarity:>10.4f}  {visible(match.path)}"
             for place, match in enumerate(ranking.matches, start=1)
         ]
         if not ranking.matches:
@@ -117,16 +119,10 @@ def table(rankings: Sequence[Ranking]) -> str:
     return "\n".join(lines)
 
 
-def _visible(path: str | os.PathLike[str]) -> str:
-    """A path that can do nothing to a terminal: what is not printable is written with backslash escapes."""
-    text = os.fspath(path)
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-
-
 def write_csv(rankings: Sequence[Ranking], path: str | Path) -> None:
     """Writes one line per match: query, rank, match, similarity.
 
-    A file name that is not Unicode is written with backslash escapes.
+    Odd names are written as :func:`~hhcl_torchreid.tables.csv_text` says.
 
     Args:
         rankings: what was found.
@@ -135,14 +131,13 @@ def write_csv(rankings: Sequence[Ranking], path: str | Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for ranking in rankings:
-        for place, match in enumerate(ranking.matches, start=1):
-            writer.writerow((ranking.query, place, match.path, f"{match.similarity:.6f}"))
+    rows = [
+        (ranking.query, place, match.path, f"{match.similarity:.6f}")
+        for ranking in rankings
+        for place, match in enumerate(ranking.matches, start=1)
+    ]
     with writing(path, option="--out"):
-        Path(path).write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace", newline="")
+        Path(path).write_text(csv_text(COLUMNS, rows), encoding="utf-8", newline="")
 
 
 def _draw_rankings(rankings: Sequence[Ranking], folder: Path, image_size: tuple[int, int]) -> None:
@@ -162,7 +157,7 @@ def draw_ranking(ranking: Ranking, image_size: tuple[int, int]) -> Image.Image:
     """Draws a ranking as torchreid does: the query on the left, a gap, then its matches, framed in a neutral colour.
 
     Args:
-        ranking: query and matches; a match's similarity is written below it.
+        ranking: query and matches; a match's similarity is written below it. Of very many, the first ones are drawn.
         image_size: height and width that the model takes; the picture keeps their proportion.
 
     Returns:
@@ -173,12 +168,13 @@ def draw_ranking(ranking: Ranking, image_size: tuple[int, int]) -> Image.Image:
     """
     height, width = PICTURE_HEIGHT, round(PICTURE_HEIGHT * image_size[1] / image_size[0])
     step = width + GRID_SPACING
-    size = (width + QUERY_EXTRA_SPACING + len(ranking.matches) * step, height + CAPTION_HEIGHT)
+    matches = ranking.matches[: (WIDEST_PICTURE - width - QUERY_EXTRA_SPACING) // step]
+    size = (width + QUERY_EXTRA_SPACING + len(matches) * step, height + CAPTION_HEIGHT)
     picture = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(picture)
     picture.paste(_framed(ranking.query, width, height, QUERY_FRAME))
     pen.text((width / 2, height + CAPTION_HEIGHT / 2), "query", "black", anchor="mm")
-    for place, match in enumerate(ranking.matches, start=1):
+    for place, match in enumerate(matches, start=1):
         left = place * step + QUERY_EXTRA_SPACING
         picture.paste(_framed(match.path, width, height, MATCH_FRAME), (left, 0))
         pen.text((left + width / 2, height + CAPTION_HEIGHT / 2), f"{match.similarity:.3f}", "black", anchor="mm")

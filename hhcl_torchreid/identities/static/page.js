@@ -164,11 +164,17 @@
     `page/thumbnails/${String(Math.floor(image / THUMBNAILS_PER_FOLDER)).padStart(3, "0")}/${image}.jpg`;
 
   function original(image) {
-    return `${data.images}/${data.path[image].split("/").map((part) => encodeURIComponent(part.toWellFormed())).join("/")}`;
+    return `${data.images}/${data.path[image].split("/").map(escaped).join("/")}`;
   }
 
+  // A byte that is no UTF-8 is a lone surrogate in Python's text, and stands for itself in an address.
+  const escaped = (part) => Array.from(part, (letter) => (/^[\udc80-\udcff]$/.test(letter)
+    ? `%${(letter.charCodeAt(0) & 0xff).toString(16)}`
+    : encodeURIComponent(letter.toWellFormed()))).join("");
+
   const colour = (camera) => `hsl(${(camera * 137.5 + 205) % 360} 58% 52%)`;
-  const cameraName = (camera) => data.cameras[camera] || "no camera";
+  // A number alone would be taken for one of the counts beside it.
+  const cameraName = (camera) => data.cameras[camera].replace(/^\d+$/, "camera $&") || "no camera";
   const decimals = (value) => (value === null || Number.isNaN(value) ? "–" : value.toFixed(2));
   const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
   const nameOf = (number) => `Identity ${number}`;
@@ -317,7 +323,8 @@
     const image = state.image === "" ? identity.images[0] : Number(state.image);
     for (const button of dialog.querySelectorAll(".grid button")) {
       button.ariaPressed = String(Number(button.dataset.image) === image);
-      if (opens && button.ariaPressed === "true") button.focus();
+      // An identity opens at its beginning, unless one image of it was asked for.
+      if (opens && button.ariaPressed === "true") button.focus({ preventScroll: state.image === "" });
     }
     if (image in data.path) drawAside(identity, image);
   }
@@ -340,7 +347,7 @@
       const some = identity.images.slice(0, limit);
       const groups = identity.cameras.map((camera) => [camera, some.filter((image) => data.camera[image] === camera)]);
       box.replaceChildren(...groups.filter(([, images]) => images.length).flatMap(([camera, images]) => [
-        element("h3", {}, cameraDot(camera), `${cameraName(camera)} · ${images.length}`),
+        element("h3", {}, cameraDot(camera), `${cameraName(camera)} · ${count(images.length, "image")}`),
         element("div", { className: "grid" }, ...images.map(memberButton)),
       ]));
       const rest = identity.images.length - some.length;
@@ -368,7 +375,7 @@
     };
     const facts = [
       ["File", data.path[image]],
-      ["Camera", cameraName(data.camera[image])],
+      ["Camera", data.cameras[data.camera[image]] || "–"],
       ["Identity", data.identity[image] === OUTLIER ? "outlier" : String(data.identity[image])],
       ["Similarity", decimals(data.similarity[image])],
       ["Runner-up", data.runnerUp[image] === OUTLIER ? "–"
@@ -386,6 +393,7 @@
         type: "button", className: "neighbour", onclick: () => open(number, image),
       }, three(number), element("span", {}, nameOf(number), element("br"),
         element("small", {}, count(identities[number].images.length, "image"))))));
+    picture.scrollIntoView({ block: "nearest" }); // a narrow window has it above the images
   }
 
   // ---------------------------------------------------------------- drawing
