@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ..clustering.neighbors import check_features
 from ..errors import InputError
+from ..memory import cluster_centroids
 
 __all__ = ["OUTLIER", "Identities", "compare_with_centroids"]
 
@@ -75,16 +75,10 @@ def compare_with_centroids(features: Tensor, labels: Tensor) -> Identities:
     own = torch.full(labels.shape, torch.nan, device=features.device)
     other, other_similarity = torch.full_like(labels, OUTLIER), torch.full_like(own, torch.nan)
     if num_identities > 0:
-        centroids = _centroids(features, labels, num_identities)
+        centroids = cluster_centroids(features, labels, num_identities)
         for rows in torch.arange(len(features), device=features.device).split(ROWS_AT_ONCE):
             own[rows], other[rows], other_similarity[rows] = _own_and_next(features[rows] @ centroids.T, labels[rows])
     return Identities(labels.cpu(), own.cpu(), other.cpu(), other_similarity.cpu())
-
-
-def _centroids(features: Tensor, labels: Tensor, num_identities: int) -> Tensor:
-    is_clustered = labels != OUTLIER
-    sums = features.new_zeros(num_identities, features.shape[1])
-    return normalize(sums.index_add_(0, labels[is_clustered], features[is_clustered]), dim=1)
 
 
 def _own_and_next(similarities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
