@@ -157,6 +157,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         check_batch_size(self.batch_size, num_instances)
         if bn_groups < 1 or self.batch_size % bn_groups:
             raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({self.batch_size})")
+        if bn_groups == self.batch_size:
+            raise InputError(
+                f"train.bn_groups ({bn_groups}) leaves groups of one image, which have no statistics: set it to "
+                f"{self.batch_size // 2} or less"
+            )
         if bn_groups % distributed.world_size():
             raise InputError(
                 f"train.bn_groups ({bn_groups}) must be a multiple of the number of processes "
@@ -186,6 +191,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
         self.memory = HybridMemory(1, 1, **self.memory_settings)
         self.num_instances = num_instances
+        if iters < 1:
+            raise InputError(f"engine.iters is {iters}: an epoch takes at least one step")
         self.iters = iters
         self.group_size = self.batch_size // bn_groups
         if precise_bn < 0:
