@@ -660,6 +660,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "scaler": self.scaler.state_dict(),
+            "kinds": self._kinds(),
             "best": self.best,
             "results_before": self.results_before,
             "rows": self.rows,
@@ -667,6 +668,14 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "independence_limit": self.labeler.independence_limit,
             "random": random_states(),
             **self.description,
+        }
+
+    def _kinds(self) -> dict[str, str]:
+        """What the states of optimiser and scheduler are of: others would take some of them without a word."""
+        amsgrad = any(group.get("amsgrad") for group in self.optimizer.param_groups)
+        return {
+            "train.optim": type(self.optimizer).__name__ + (" with amsgrad" if amsgrad else ""),
+            "train.lr_scheduler": type(self.scheduler).__name__,
         }
 
     def resume(self, path: str | Path) -> int:
@@ -688,6 +697,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
                 f"{path} holds no run to go on with ({', '.join(sorted(missing))} missing): start from its weights "
                 "with model.load_weights instead"
             )
+        for key, kind in checkpoint.get("kinds", {}).items():
+            if kind != self._kinds()[key]:
+                raise InputError(
+                    f"{path} was trained with {kind}, not {self._kinds()[key]}: set {key} to what it was trained with, "
+                    "or start from its weights with model.load_weights"
+                )
         try:
             self.model.load_state_dict(checkpoint["state_dict"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -703,6 +718,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self.scaler.load_state_dict(checkpoint["scaler"])
         for name in ("rows", "labels", "best", "results_before"):
             setattr(self, name, checkpoint[name])
+        if self.labels is not None and len(self.labels) != len(self.records):
+            self.labels = None  # images have come or gone since; only an epoch without clusters would need them
         self.labeler.independence_limit = checkpoint["independence_limit"]
         restore_random_states(checkpoint["random"])
         self.resumed = True

@@ -52,6 +52,14 @@ def call(data_root, tmp_path, capsys):
     return run
 
 
+@pytest.fixture(scope="module")
+def finished_run(data_root, tmp_path_factory):
+    """The last checkpoint of a run of one epoch."""
+    log = tmp_path_factory.mktemp("log")
+    assert train_hhcl.main(["--root", str(data_root), *pairs({**SMALL, "data.save_dir": log})]) == 0
+    return log / "model" / "model-last.pth.tar"
+
+
 def assert_one_sentence(code, error, *named):
     assert code == 2
     lines = [line for line in error.strip().splitlines() if line.startswith("error: ")]
@@ -231,6 +239,21 @@ def test_checkpoint_of_another_model(call, tmp_path):
         code, _, error = call(model__name="osnet_x0_25", **{key: last})
         assert_one_sentence(code, error, last)
     assert "shufflenet_v2_x0_5" in call(model__name="osnet_x0_25", model__load_weights=last)[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"train__optim": "sgd"}, ["Adam, not SGD", "train.optim"]),
+        ({"train__optim": "amsgrad"}, ["Adam, not Adam with amsgrad", "train.optim"]),
+        ({"train__lr_scheduler": "cosine"}, ["StepLR, not CosineAnnealingLR", "train.lr_scheduler"]),
+        ({"train__staged_lr": True}, ["parameter groups", "train.optim"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_checkpoint_of_another_optimiser_or_schedule(finished_run, call, settings, named):
+    code, _, error = call(model__resume=finished_run, train__max_epoch=2, **settings)
+    assert_one_sentence(code, error, finished_run, *named)
 
 
 def test_a_file_that_would_run_code_is_refused(call, tmp_path):
