@@ -90,8 +90,9 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             estimated anew before the first epoch and after every one. Default is 0: running averages, as published.
         cache (str, optional): where decoded images stay: "gpu", "ram", "off", or "auto", which measures what is free,
             see ``hhcl_torchreid.data.bank``. Default is "auto".
-        amp (str, optional): arithmetic of the network: "off" (float32), "bf16", "fp16", or "auto", which takes what the
-            processor has units for. Loss, memory and distances are float32 always. Default is "auto".
+        amp (str, optional): arithmetic of the network: "off" (full float32, which also turns TF32 convolutions off in
+            this process), "bf16", "fp16", or "auto", which takes what the processor has units for. Loss, memory and
+            distances are float32 always. Default is "auto".
         labels (str, optional): "clusters", or "identities" to train with the true labels. Default is "clusters".
         seed (int, optional): seed of the batches, the augmentation and the memory. Default is 1.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
@@ -175,6 +176,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.register_model("model", model, optimizer, scheduler)
         self.device = next(model.parameters()).device
         self.precision = choose_precision(amp, self.device)
+        if self.precision == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # its convolutions would keep 10 bits of the mantissa's 23
         print(f"=> The network computes in {str(self.precision).removeprefix('torch.')} (train.amp {amp})")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
