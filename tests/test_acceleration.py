@@ -150,7 +150,7 @@ def test_from_the_bank_to_the_last_convolution_all_is_channels_last(data_root, t
     wrong = []
 
     def look(module, inputs, output):
-        kept = (tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (*inputs, output))
+        kept = (tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (*inputs, module.weight, output))
         wrong.extend([module] * (not all(kept)))
 
     for module in model.modules():
