@@ -1,6 +1,7 @@
 """The configuration: torchreid's own tree, with its names and meanings, plus what HHCL adds."""
 
 import difflib
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,33 @@ __all__ = [
 
 # These may be of several types, and are None until somebody sets them; yacs would hold on to one type.
 FREE_TYPES = ("cluster.eps", "data.cache", "train.amp")
+
+# What a number, or each in a list of them, may be: its type, the least, the most. What is missing here is checked by
+# the part of the package that it is for.
+NUMBERS: dict[str, tuple[type, float, float]] = {
+    "data.workers": (int, 0, math.inf),
+    "data.height": (int, 1, math.inf),
+    "data.width": (int, 1, math.inf),
+    "data.norm_mean": (float, -math.inf, math.inf),
+    "data.norm_std": (float, 1e-6, math.inf),
+    "train.max_epoch": (int, 0, math.inf),
+    "train.start_epoch": (int, 0, math.inf),
+    "train.fixbase_epoch": (int, 0, math.inf),
+    "train.stepsize": (int, 1, math.inf),
+    "train.gamma": (float, 0, math.inf),
+    "train.print_freq": (int, 1, math.inf),
+    "train.seed": (int, 0, 2**32 - 1),
+    "cluster.eps": (float, 0, 1),
+    "hhcl.hard_weight": (float, 0, math.inf),
+    "hhcl.centroid_weight": (float, 0, math.inf),
+    "engine.iters": (int, 1, math.inf),
+    "test.batch_size": (int, 1, math.inf),
+    "test.ranks": (int, 1, math.inf),
+    "test.visrank_topk": (int, 1, math.inf),
+}
+NAMES = ("data.sources", "data.targets", "data.transforms", "train.open_layers", "train.new_layers")
+NOT_EMPTY = ("data.sources", "data.save_dir", "train.stepsize")
+CHOICES = {"test.dist_metric": ("euclidean", "cosine")}
 
 
 def get_default_config() -> CfgNode:
@@ -103,7 +131,7 @@ def _add_training(cfg: CfgNode) -> None:
     cfg.train.batch_size = 256
     cfg.train.bn_groups = 1  # parts of a batch with own batch-norm statistics; of N processes a multiple of N
     cfg.train.precise_bn = 0  # batches that re-estimate batch-norm statistics after every epoch; 0: running averages
-    cfg.train.amp = "auto"  # the network's arithmetic: off (float32), bf16, fp16, auto (what the processor is made for)
+    cfg.train.amp = "auto"  # arithmetic: off (float32, never TF32), bf16, fp16, auto (what the processor is made for)
     cfg.train.compile = False  # torch.compile: minutes once, then faster steps
     cfg.train.fixbase_epoch = 0  # epochs in which only train.open_layers learn
     cfg.train.open_layers = ["neck"]
@@ -187,7 +215,7 @@ def load_config(path: str = "", overrides: dict[str, Any] | None = None, options
         The configuration.
 
     Raises:
-        InputError: no such file, an unknown key (the nearest ones are named) or a value of another type.
+        InputError: no such file, an unknown key (the nearest ones are named), a value of another type or out of range.
     """
     cfg = get_default_config()
     defaults = {key: _get(cfg, key) for key in FREE_TYPES}
@@ -207,7 +235,39 @@ def load_config(path: str = "", overrides: dict[str, Any] | None = None, options
             set_value(cfg, key, default)
         elif _get(cfg, key) is False:
             set_value(cfg, key, "off")  # a bare off is False in YAML
+    _check_values(cfg)
     return cfg
+
+
+def _check_values(cfg: CfgNode) -> None:
+    """Stops at what would else come to light deep inside the run, as somebody else's error or as nonsense."""
+    for key in NOT_EMPTY:
+        if not _get(cfg, key):
+            raise InputError(f"{key} is empty: give it a value")
+    for key in NAMES:
+        if not all(isinstance(name, str) for name in _get(cfg, key)):
+            raise InputError(f"{key} is {_get(cfg, key)!r}: give a list of names")
+    for key, choices in CHOICES.items():
+        if _get(cfg, key) not in choices:
+            raise InputError(f"{key} is {_get(cfg, key)!r}: choose one of {', '.join(choices)}")
+    for key in ("data.norm_mean", "data.norm_std"):
+        if len(_get(cfg, key)) != 3:
+            raise InputError(f"{key} is {_get(cfg, key)!r}: give three numbers, for red, green and blue")
+    for key, (kind, least, most) in NUMBERS.items():
+        value = _get(cfg, key)
+        numbers = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
+        if not all(_is_number(number, kind) and least <= number <= most for number in numbers):
+            noun = "whole number" if kind is int else "number"
+            form = f"a {noun}" if [value] == numbers else f"{noun}s"
+            if most < math.inf:
+                form += f" from {least:g} to {most:.0f}"
+            elif least > -math.inf:
+                form += f", {least:g} or more"
+            raise InputError(f"{key} is {value!r}: give {form}")
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    return isinstance(value, (int, float) if kind is float else kind) and not isinstance(value, bool)
 
 
 def _merge(cfg: CfgNode, merge: Any, where: str) -> None:

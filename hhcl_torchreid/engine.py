@@ -90,8 +90,9 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             estimated anew before the first epoch and after every one. Default is 0: running averages, as published.
         cache (str, optional): where decoded images stay: "gpu", "ram", "off", or "auto", which measures what is free,
             see ``hhcl_torchreid.data.bank``. Default is "auto".
-        amp (str, optional): arithmetic of the network: "off" (float32), "bf16", "fp16", or "auto", which takes what the
-            processor has units for. Loss, memory and distances are float32 always. Default is "auto".
+        amp (str, optional): arithmetic of the network: "off" (full float32, which also turns TF32 convolutions off in
+            this process), "bf16", "fp16", or "auto", which takes what the processor has units for. Loss, memory and
+            distances are float32 always. Default is "auto".
         labels (str, optional): "clusters", or "identities" to train with the true labels. Default is "clusters".
         seed (int, optional): seed of the batches, the augmentation and the memory. Default is 1.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
@@ -158,6 +159,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         check_batch_size(self.batch_size, num_instances)
         if bn_groups < 1 or self.batch_size % bn_groups:
             raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({self.batch_size})")
+        if bn_groups == self.batch_size:
+            raise InputError(
+                f"train.bn_groups ({bn_groups}) leaves groups of one image, which have no statistics: set it to "
+                f"{self.batch_size // 2} or less"
+            )
         if bn_groups % distributed.world_size():
             raise InputError(
                 f"train.bn_groups ({bn_groups}) must be a multiple of the number of processes "
@@ -172,6 +178,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.register_model("model", model, optimizer, scheduler)
         self.device = next(model.parameters()).device
         self.precision = choose_precision(amp, self.device)
+        if self.precision == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # its convolutions would keep 10 bits of the mantissa's 23
         print(f"=> The network computes in {str(self.precision).removeprefix('torch.')} (train.amp {amp})")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == torch.float16)
 
@@ -188,6 +196,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
         self.memory = HybridMemory(1, 1, **self.memory_settings)
         self.num_instances = num_instances
+        if iters < 1:
+            raise InputError(f"engine.iters is {iters}: an epoch takes at least one step")
         self.iters = iters
         self.group_size = self.batch_size // bn_groups
         if precise_bn < 0:
@@ -655,6 +665,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
             "scaler": self.scaler.state_dict(),
+            "kinds": self._kinds(),
             "best": self.best,
             "results_before": self.results_before,
             "rows": self.rows,
@@ -662,6 +673,14 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             "independence_limit": self.labeler.independence_limit,
             "random": random_states(),
             **self.description,
+        }
+
+    def _kinds(self) -> dict[str, str]:
+        """What the states of optimiser and scheduler are of: others would take some of them without a word."""
+        amsgrad = any(group.get("amsgrad") for group in self.optimizer.param_groups)
+        return {
+            "train.optim": type(self.optimizer).__name__ + (" with amsgrad" if amsgrad else ""),
+            "train.lr_scheduler": type(self.scheduler).__name__,
         }
 
     def resume(self, path: str | Path) -> int:
@@ -683,6 +702,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
                 f"{path} holds no run to go on with ({', '.join(sorted(missing))} missing): start from its weights "
                 "with model.load_weights instead"
             )
+        for key, kind in checkpoint.get("kinds", {}).items():
+            if kind != self._kinds()[key]:
+                raise InputError(
+                    f"{path} was trained with {kind}, not {self._kinds()[key]}: set {key} to what it was trained with, "
+                    "or start from its weights with model.load_weights"
+                )
         try:
             self.model.load_state_dict(checkpoint["state_dict"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -698,6 +723,8 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             self.scaler.load_state_dict(checkpoint["scaler"])
         for name in ("rows", "labels", "best", "results_before"):
             setattr(self, name, checkpoint[name])
+        if self.labels is not None and len(self.labels) != len(self.records):
+            self.labels = None  # images have come or gone since; only an epoch without clusters would need them
         self.labeler.independence_limit = checkpoint["independence_limit"]
         restore_random_states(checkpoint["random"])
         self.resumed = True

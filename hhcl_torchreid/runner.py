@@ -135,8 +135,8 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         dropout=cfg.model.dropout,
         bnneck=cfg.model.bnneck,
     )
-    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
-    print(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
+    _check_layers(cfg, model)
+    _print_complexity(cfg, model)
     if cfg.model.load_weights:
         load_weights(model, cfg.model.load_weights)
         print(f"Loaded weights from {cfg.model.load_weights}")
@@ -145,6 +145,29 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
     if cfg.train.compile:
         compile_model(model, (cfg.data.height, cfg.data.width))
     return model
+
+
+def _check_layers(cfg: CfgNode, model: ReIDModel) -> None:
+    """The layers that are to learn alone, or faster than others, must be there and have something to learn."""
+    asked = {"train.open_layers": cfg.train.open_layers} if cfg.train.fixbase_epoch else {}
+    asked |= {"train.new_layers": cfg.train.new_layers} if cfg.train.staged_lr else {}
+    learning = [name for name, layer in model.named_children() if list(layer.parameters())]
+    for key, layers in asked.items():
+        if not layers or set(layers) - set(learning):
+            raise InputError(f"{key} is {layers!r}: give some of the layers that learn, {', '.join(learning)}")
+
+
+def _print_complexity(cfg: CfgNode, model: ReIDModel) -> None:
+    size = (cfg.data.height, cfg.data.width)
+    try:
+        parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, *size))
+    except RuntimeError as error:  # its first forward pass
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{cfg.model.name} cannot take images of {size[0]} x {size[1]} pixels ({reason}): change data.height and "
+            "data.width"
+        ) from error
+    print(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
 
 
 def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:

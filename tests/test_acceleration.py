@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hhcl_torchreid.acceleration import choose_precision, compile_model, fuse_optimizer
+from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.runner import build_datamanager, build_engine, build_model_from_config
 
 CPU = torch.device("cpu")
 
@@ -115,9 +117,48 @@ def test_a_step_does_not_wait_for_the_gpu(make_engine, tmp_path, cache, amp):
         if engine.batch_idx == 2:  # the first steps allocate and choose algorithms
             torch.cuda.set_sync_debug_mode("error")
         try:
-            engine.forward_backward(next(batches))
+            data = next(batches)
+            engine.forward_backward(data)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+        assert data["pid"].is_pinned()  # a copy from elsewhere may wait, which PyTorch does not notice
+
+
+def test_off_is_all_of_float32_and_the_others_leave_tf32_as_it_is(make_engine):
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for allowed in (True, False):
+            torch.backends.cudnn.allow_tf32 = allowed
+            make_engine(amp="bf16")
+            assert torch.backends.cudnn.allow_tf32 == allowed
+        torch.backends.cudnn.allow_tf32 = True
+        make_engine(amp="off")
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def test_from_the_bank_to_the_last_convolution_all_is_channels_last(data_root, tmp_path):
+    settings = {"data.root": str(data_root), "data.height": 64, "data.width": 32, "data.workers": 0}
+    settings |= {"model.name": "resnet18", "model.pretrained": False, "use_gpu": False}
+    settings |= {"sampler.num_instances": 4, "train.batch_size": 16, "train.bn_groups": 2, "engine.iters": 1}
+    settings |= {"cluster.k1": 8, "cluster.k2": 3, "cluster.min_samples": 2, "cluster.eps": 0.6, "train.amp": "off"}
+    cfg = load_config(overrides=settings)
+    model = build_model_from_config(cfg)
+    engine = build_engine(cfg, build_datamanager(cfg), model)
+    start_epoch(engine, tmp_path)
+    wrong = []
+
+    def look(module, inputs, output):
+        kept = (tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (*inputs, module.weight, output))
+        wrong.extend([module] * (not all(kept)))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(look)
+    engine.batch_idx = 0
+    engine.forward_backward(next(iter(engine.train_loader)))
+    assert not wrong
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

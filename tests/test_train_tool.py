@@ -52,6 +52,14 @@ def call(data_root, tmp_path, capsys):
     return run
 
 
+@pytest.fixture(scope="module")
+def finished_run(data_root, tmp_path_factory):
+    """The last checkpoint of a run of one epoch."""
+    log = tmp_path_factory.mktemp("log")
+    assert train_hhcl.main(["--root", str(data_root), *pairs({**SMALL, "data.save_dir": log})]) == 0
+    return log / "model" / "model-last.pth.tar"
+
+
 def assert_one_sentence(code, error, *named):
     assert code == 2
     lines = [line for line in error.strip().splitlines() if line.startswith("error: ")]
@@ -170,8 +178,31 @@ def test_empty_folder(call, tmp_path):
         ({"train__amp": "half"}, ["train.amp", "'half'", "bf16"]),
         ({"model__load_weights": "nowhere.pth"}, ["nowhere.pth"]),
         ({"model__resume": "nowhere.pth"}, ["nowhere.pth"]),
+        ({"train__max_epoch": -1}, ["train.max_epoch is -1", "whole number, 0 or more"]),
+        ({"engine__iters": 0}, ["engine.iters is 0", "1 or more"]),
+        ({"test__batch_size": 0}, ["test.batch_size is 0", "1 or more"]),
+        ({"data__workers": -1}, ["data.workers is -1", "0 or more"]),
+        ({"data__height": 0}, ["data.height is 0", "1 or more"]),
+        ({"data__norm_mean": "[0.5]"}, ["data.norm_mean", "three numbers"]),
+        ({"data__norm_std": "[0, 0, 0]"}, ["data.norm_std", "1e-06 or more"]),
+        ({"data__transforms": "[1]"}, ["data.transforms", "names"]),
+        ({"data__sources": "[]"}, ["data.sources is empty"]),
+        ({"data__save_dir": ""}, ["data.save_dir is empty"]),
+        ({"train__print_freq": 0}, ["train.print_freq is 0"]),
+        ({"train__seed": 2**32}, ["train.seed", "0 to 4294967295"]),
+        ({"train__stepsize": "[]"}, ["train.stepsize is empty"]),
+        ({"train__lr_scheduler": "multi_step", "train__stepsize": "['late']"}, ["train.stepsize", "whole numbers"]),
+        ({"train__bn_groups": 32}, ["train.bn_groups (32)", "one image", "16 or less"]),
+        ({"train__fixbase_epoch": 1, "train__open_layers": "['classifier']"}, ["train.open_layers", "neck"]),
+        ({"train__staged_lr": True, "model__bnneck": False}, ["train.new_layers", "backbone"]),
+        ({"cluster__eps": "wide"}, ["cluster.eps is 'wide'", "number from 0 to 1"]),
+        ({"hhcl__hard_weight": "heavy"}, ["hhcl.hard_weight is 'heavy'"]),
+        ({"test__dist_metric": "manhattan"}, ["test.dist_metric", "euclidean, cosine"]),
+        ({"test__ranks": "[0]"}, ["test.ranks is [0]", "whole numbers, 1 or more"]),
+        ({"test__visrank_topk": 0}, ["test.visrank_topk is 0"]),
+        ({"model__name": "densenet121", "data__height": 4}, ["densenet121", "4 x 32", "data.height"]),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_settings(call, settings, named):
     code, _, error = call(**settings)
@@ -208,6 +239,21 @@ def test_checkpoint_of_another_model(call, tmp_path):
         code, _, error = call(model__name="osnet_x0_25", **{key: last})
         assert_one_sentence(code, error, last)
     assert "shufflenet_v2_x0_5" in call(model__name="osnet_x0_25", model__load_weights=last)[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"train__optim": "sgd"}, ["Adam, not SGD", "train.optim"]),
+        ({"train__optim": "amsgrad"}, ["Adam, not Adam with amsgrad", "train.optim"]),
+        ({"train__lr_scheduler": "cosine"}, ["StepLR, not CosineAnnealingLR", "train.lr_scheduler"]),
+        ({"train__staged_lr": True}, ["parameter groups", "train.optim"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_checkpoint_of_another_optimiser_or_schedule(finished_run, call, settings, named):
+    code, _, error = call(model__resume=finished_run, train__max_epoch=2, **settings)
+    assert_one_sentence(code, error, finished_run, *named)
 
 
 def test_a_file_that_would_run_code_is_refused(call, tmp_path):

@@ -61,7 +61,10 @@ class AugmentedBatches:
         started = time.monotonic()
         own_ahead = (indices[own_part(len(indices), self.group_size)] for indices in ahead)
         for indices, images in zip(chosen, self.bank.batches(own_ahead), strict=True):
-            batch = {"img": self._augment(images, len(indices)), "pid": self.labels[torch.tensor(indices)]}
+            labels = self.labels[torch.tensor(indices)]
+            if self.bank.device.type == "cuda":
+                labels = labels.pin_memory()  # so that nobody waits when they are copied there
+            batch = {"img": self._augment(images, len(indices)), "pid": labels}
             self.seconds += time.monotonic() - started
             yield batch
             started = time.monotonic()
