@@ -71,7 +71,8 @@ def graph_from_neighbors(
     k1 = neighbors.shape[1]
     # Halves round to the even number, as numpy's around does in the original.
     half = min(round(k1 / 2) + 1, k1)
-    encoding = jaccard.encode(check_features(features), neighbors, similarities, half, k2, _softmax_weights)
+    averaged = neighbors[:, :k2]
+    encoding = jaccard.encode(check_features(features), neighbors, similarities, half, averaged, _softmax_weights)
     first, second, distances = jaccard.pairs_within(encoding, max_distance)
     return _symmetric_csr(first, second, distances, len(neighbors))
 
