@@ -66,6 +66,21 @@ def test_features_that_differ_by_rounding_alone_give_distances(dimensions, imple
     assert result.min() > -1e-5 and result.max() < 1
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_the_network_computes_in_does_not_matter(device):
+    rows = unit_rows(90, 24, num_groups=9).to(device)
+    expected = re_ranking(rows[:30], rows[30:])
+    torch.set_float32_matmul_precision("medium")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast(device, torch.bfloat16):
+            result = re_ranking(rows[:30], rows[30:])
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+    assert result.dtype == torch.float32 and torch.equal(result, expected)
+
+
 def test_bad_input_is_named():
     rows = unit_rows(20, 8)
     with pytest.raises(InputError, match="do not match"):

@@ -19,6 +19,7 @@ from torch import Tensor
 from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
 from hhcl_torchreid.clustering.blocks import explain_out_of_memory
 from hhcl_torchreid.clustering.neighbors import check_features, search
+from hhcl_torchreid.clustering.precision import in_float32
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["graph_from_neighbors", "jaccard_graph"]
@@ -56,6 +57,7 @@ def jaccard_graph(
 
 
 @torch.no_grad()
+@in_float32()
 @explain_out_of_memory("the Jaccard graph")
 def graph_from_neighbors(
     features: Tensor, neighbors: Tensor, similarities: Tensor, k2: int = 6, max_distance: float = 0.6

@@ -7,6 +7,7 @@ from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
 from hhcl_torchreid.clustering.blocks import explain_out_of_memory, map_blocks, rows_within
 from hhcl_torchreid.clustering.jaccard_torch import SparseRows, spans
 from hhcl_torchreid.clustering.neighbors import COPY_TOLERANCE, check_features, search
+from hhcl_torchreid.clustering.precision import in_float32
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["re_ranking"]
@@ -15,6 +16,7 @@ MEMORY_BUDGET = 256 << 20
 
 
 @torch.no_grad()
+@in_float32()
 @explain_out_of_memory("re-ranking")
 def re_ranking(
     query_features: Tensor, gallery_features: Tensor, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
