@@ -72,6 +72,15 @@ def test_all_of_many_copies_have_the_lowest_of_them_as_neighbours(backend, devic
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_is_its_own_first_neighbour_where_others_are_more_similar_to_it(backend):
+    # A longer row in the same direction has the larger inner product, and more of them than are wanted push it out.
+    features = unit_rows(1, 8) * torch.linspace(0.995, 1.005, 20).unsqueeze(1)
+    found = k_nearest_neighbors(features, 5, backend=backend)
+    assert torch.equal(found[:, 0], torch.arange(20))
+    assert all(len(set(row)) == 5 for row in found.tolist())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_of_equally_near_rows_the_lower_come_first(backend):
     # Every other row of a cross is equally near, and exactly so.
     features = torch.cat([torch.eye(6), -torch.eye(6)])
