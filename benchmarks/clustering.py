@@ -43,6 +43,7 @@ from torch import Tensor
 
 from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, re_ranking
 from hhcl_torchreid.clustering.neighbors import rows_at_once
+from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.profiling import PeakMemory, Stopwatch
 from hhcl_torchreid.pseudo_labels import PseudoLabeler
 
@@ -269,6 +270,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"--official {options.official} holds no {AUTHORS_FILE}: give a checkout of the authors' repository"
         )
+    if min(*options.images, options.dimensions, options.repeat) < 1:
+        parser.error("--images, --dimensions and --repeat must be at least 1")
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json {options.json} lies in a folder that does not exist: make it first")
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        parser.error(f"--device {options.device} cannot be used here ({str(error).splitlines()[0]}): try cpu")
     return options
 
 
@@ -278,9 +287,19 @@ def print_record(record: Record) -> None:
     print(line + ("  skipped: " + record["skipped"] if "skipped" in record else ""), flush=True)
 
 
-def main() -> None:
-    """Measure, print and save."""
+def main() -> int:
+    """Measure, print and save; 2 after bad input."""
     options = parse_arguments()
+    try:
+        measure_tasks(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def measure_tasks(options: argparse.Namespace) -> None:
+    """Measure all that is asked for, and print and save each result when it is there."""
     print(f"{options.dimensions} dimensions, eps {options.eps}, {options.device}, {torch.get_num_threads()} threads")
     print_record({column: column for column in COLUMNS})
     tasks: list[Record] = [{"images": images, "epoch": epoch} for images in options.images for epoch in options.epochs]
@@ -307,4 +326,4 @@ def save(records: list[Record], options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

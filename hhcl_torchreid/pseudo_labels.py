@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hhcl_torchreid import distributed
 from hhcl_torchreid.clustering.dbscan import dbscan
-from hhcl_torchreid.clustering.neighbors import agree_on_copies, search
+from hhcl_torchreid.clustering.neighbors import agree_on_copies, check_features, search
 from hhcl_torchreid.clustering.reciprocal import graph_from_neighbors
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.profiling import PeakMemory, Stopwatch
@@ -96,6 +96,7 @@ class PseudoLabeler:
             InputError: the features are not finite unit rows, or memory is too short.
         """
         memory, watch = PeakMemory(features.device), Stopwatch(features.device)
+        features = check_features(features)
         of_ranks = distributed.parts(len(features))
         found = search(features, self.k1, self.knn, rows=of_ranks[distributed.rank()])
         neighbors, similarities = (distributed.gather_rows(rows, of_ranks) for rows in found)

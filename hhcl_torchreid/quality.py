@@ -5,12 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .clustering.precision import in_float32
+
 __all__ = ["self_retrieval"]
 
 ROWS_AT_ONCE = 4096
 
 
 @torch.no_grad()
+@in_float32()
 def self_retrieval(features: Tensor, labels: Tensor, cameras: np.ndarray) -> float:
     """Share of the images that find their own cluster again at another camera.
 

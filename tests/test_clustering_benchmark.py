@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,3 +59,26 @@ def test_a_folder_that_is_not_the_authors_is_named(benchmark, tmp_path, capsys):
     with pytest.raises(SystemExit):
         benchmark.parse_arguments(["--official", str(tmp_path)])
     assert "holds no hhcl/utils/faiss_rerank.py" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--images", "100", "0"], "--images, --dimensions and --repeat must be at least 1"),
+        (["--repeat", "0"], "--images, --dimensions and --repeat must be at least 1"),
+        (["--device", "toaster"], "--device toaster cannot be used here"),
+        (["--json", "nowhere/results.json"], "--json nowhere/results.json lies in a folder that does not exist"),
+    ],
+)
+def test_bad_arguments_are_named(benchmark, arguments, words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.parse_arguments(arguments)
+    assert words in capsys.readouterr().err
+
+
+def test_bad_settings_end_with_a_sentence():
+    small = ["--images", "50", "--dimensions", "8", "--device", "cpu", "--ours-only"]
+    run = subprocess.run([sys.executable, SCRIPT, *small, "--eps", "2"], capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "error: eps = 2.0 must be one number between 0 and 1" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -72,6 +72,15 @@ def test_all_of_many_copies_have_the_lowest_of_them_as_neighbours(backend, devic
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_is_its_own_first_neighbour_where_others_are_more_similar_to_it(backend):
+    # A longer row in the same direction has the larger inner product, and more of them than are wanted push it out.
+    features = unit_rows(1, 8) * torch.linspace(0.995, 1.005, 20).unsqueeze(1)
+    found = k_nearest_neighbors(features, 5, backend=backend)
+    assert torch.equal(found[:, 0], torch.arange(20))
+    assert all(len(set(row)) == 5 for row in found.tolist())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_of_equally_near_rows_the_lower_come_first(backend):
     # Every other row of a cross is equally near, and exactly so.
     features = torch.cat([torch.eye(6), -torch.eye(6)])
@@ -128,11 +137,47 @@ def test_bad_features_are_named(spoil, words):
         k_nearest_neighbors(spoil(unit_rows(10, 8)), 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_copies_agree_in_other_precisions_too(dtype):
+    for seed in range(20):  # rounding brings the length of some rows above one and of others below
+        rows = torch.cat([unit_rows(1, 64, seed).expand(40, 64), unit_rows(60, 64, seed=1)]).to(dtype)
+        found, similarities = neighbors.search(rows, 10, rows=slice(0, 100))
+        agreed = neighbors.agree_on_copies(rows, found, similarities)
+        for row in range(40):
+            assert agreed[row].tolist() == [row, *[other for other in range(11) if other != row][:9]]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_the_network_computes_in_does_not_matter(backend, device):
+    features = unit_rows(300, 64).to(device)
+    expected = neighbors.search(features, 20, backend)
+    torch.set_float32_matmul_precision("medium")
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast(device, torch.bfloat16):
+            found = neighbors.search(features, 20, backend)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_without_rows_of_its_own_finds_none(backend):
+    found = neighbors.search(unit_rows(3, 8), 2, backend, rows=slice(3, 3))
+    assert [tuple(part.shape) for part in found] == [(0, 2), (0, 2)]
+
+
 def test_bad_settings_are_named():
     with pytest.raises(InputError, match=r"'annoy'.*faiss"):
         k_nearest_neighbors(unit_rows(10, 8), 3, backend="annoy")
     with pytest.raises(InputError, match="k = 0"):
         k_nearest_neighbors(unit_rows(10, 8), 0)
+    with pytest.raises(InputError, match="memory_budget = -1"):
+        k_nearest_neighbors(unit_rows(10, 8), 3, memory_budget=-1)
 
 
 class ShortMemory:
@@ -161,11 +206,11 @@ def test_tiles_shrink_where_memory_is_short(monkeypatch):
     features, empty, sizes = unit_rows(100, 8), torch.empty, []
     expected = k_nearest_neighbors(features, 5, backend="faiss")
 
-    def short_empty(*shape):
+    def short_empty(*shape, **settings):
         sizes.append(shape)
         if shape[1] > 30 * 30:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80000 bytes.")
-        return empty(*shape)
+        return empty(*shape, **settings)
 
     monkeypatch.setattr(torch, "empty", short_empty)
     assert torch.equal(k_nearest_neighbors(features, 5, backend="faiss"), expected)

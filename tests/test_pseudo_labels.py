@@ -78,6 +78,11 @@ def test_bad_features_are_named(value):
         PseudoLabeler()(features)
 
 
+def test_features_that_are_no_matrix_are_named():
+    with pytest.raises(InputError, match=r"must be a non-empty floating-point matrix .*shape \(\)"):
+        PseudoLabeler()(torch.tensor(1.0))
+
+
 @pytest.mark.parametrize("eps", [0, 1.0, -0.5, (0.5, 0.6), (0.5, 0.6, 1.2), ()])
 def test_bad_eps_is_named(eps):
     with pytest.raises(InputError, match="eps"):

@@ -74,7 +74,7 @@ def test_small_blocks_give_the_same_to_the_bit(implementation, threads, monkeypa
 
     def pairs(memory_budget):
         encoding = implementation.encode(
-            features, neighbors, similarities, 16, 6, lambda values, rows: values.exp(), memory_budget
+            features, neighbors, similarities, 16, neighbors[:, :6], lambda values, rows: values.exp(), memory_budget
         )
         first, second, distances = implementation.pairs_within(encoding, 0.6, memory_budget)
         order = (first * 200 + second).argsort()
@@ -89,9 +89,11 @@ def test_small_blocks_give_the_same_to_the_bit(implementation, threads, monkeypa
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_no_pair_within_the_bound_is_lost(implementation):
     features = unit_rows(200, 12, num_groups=10, spread=0.9)
-    neighbors = k_nearest_neighbors(features, 30)
+    neighbors, similarities = search(features, 30)
     expected = jaccard_by_definition(features, neighbors, 30, 6)
-    encoding = implementation.encode(features, *search(features, 30), 16, 6, lambda values, rows: (2 * values).exp())
+    encoding = implementation.encode(
+        features, neighbors, similarities, 16, neighbors[:, :6], lambda values, rows: (2 * values).exp()
+    )
     for max_distance in (0.2, 0.5, 0.9, 0.999):
         first, second, _ = implementation.pairs_within(encoding, max_distance)
         found = set(zip(first.tolist(), second.tolist(), strict=True))

@@ -13,14 +13,18 @@ from hhcl_torchreid.errors import InputError
 __all__ = ["ScratchTable", "default_budget", "explain_out_of_memory", "is_out_of_memory", "map_blocks", "rows_within"]
 
 Result = TypeVar("Result")
+# Tables of four bytes a cell then have fewer cells than int32 counts, which some kernels do.
+LARGEST_ON_GPU = 4 * torch.iinfo(torch.int32).max
 
 
 def default_budget(device: torch.device, on_cpu: int) -> int:
-    """Bytes that the intermediate results of a block may take: ``on_cpu``, or an eighth of a GPU's memory.
+    """Bytes that the intermediate results of a block may take: ``on_cpu``, or an eighth of a GPU's memory, up to 8 GiB.
 
     Of all its memory and not of what is free: blocks of another size would round otherwise, and runs would differ.
     """
-    return torch.cuda.get_device_properties(device).total_memory // 8 if device.type == "cuda" else on_cpu
+    if device.type != "cuda":
+        return on_cpu
+    return min(torch.cuda.get_device_properties(device).total_memory // 8, LARGEST_ON_GPU)
 
 
 def rows_within(memory_budget: int, bytes_per_row: int) -> int:

@@ -37,7 +37,7 @@ def encode(
     neighbors: Tensor,
     similarities: Tensor,
     half: int,
-    k2: int,
+    averaged: Tensor,
     weigh: Callable[[Tensor, Tensor], Tensor],
     memory_budget: int = MEMORY_BUDGET,
 ) -> sparse.csr_matrix:
@@ -64,9 +64,9 @@ def encode(
     rows = min(rows_within(memory_budget, 64 * k1 * half), -(-num_rows // BLOCKS_AT_LEAST))
     blocks = map_blocks(num_rows, rows, expand, "the k-reciprocal encoding", torch.get_num_threads())
     encoding = sparse.vstack(blocks, format="csr")
-    if k2 > 1:
-        encoding = (_lists(neighbors[:, :k2]) @ encoding).tocsr()
-        encoding.data /= min(k2, k1)
+    if averaged.shape[1] > 1:
+        encoding = (_lists(averaged) @ encoding).tocsr()
+        encoding.data /= averaged.shape[1]
     encoding.sort_indices()
     return encoding
 

@@ -58,7 +58,7 @@ def encode(
     neighbors: Tensor,
     similarities: Tensor,
     half: int,
-    k2: int,
+    averaged: Tensor,
     weigh: Callable[[Tensor, Tensor], Tensor],
     memory_budget: int | None = None,
 ) -> SparseRows:
@@ -69,7 +69,7 @@ def encode(
         neighbors: ``(N, k)`` int64 nearest neighbours of every row, itself included.
         similarities: ``(N, k)`` their inner products with the row.
         half: how many of a neighbour's nearest neighbours may join.
-        k2: how many nearest neighbours' encodings are averaged into the row's own.
+        averaged: ``(N, k2)`` int64 nearest neighbours whose encodings are averaged into the row's own, itself included.
         weigh: from similarities and the rows that they belong to, to positive weights.
         memory_budget: bytes that the intermediate results of a block may take; None takes the device's default.
 
@@ -103,7 +103,7 @@ def encode(
 
     rows = rows_within(memory_budget, 5 * num_rows + 32 * k1 * half)
     encoding = _stack(map_blocks(num_rows, rows, expand, "the k-reciprocal encoding"))
-    return encoding if k2 == 1 else _average(encoding, neighbors[:, :k2], memory_budget)
+    return encoding if averaged.shape[1] == 1 else _average(encoding, averaged, memory_budget)
 
 
 def _reciprocal(neighbors: Tensor, half: int, memory_budget: int) -> tuple[Tensor, Tensor]:

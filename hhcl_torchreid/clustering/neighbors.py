@@ -15,6 +15,7 @@ from hhcl_torchreid.clustering.blocks import (
     map_blocks,
     rows_within,
 )
+from hhcl_torchreid.clustering.precision import in_float32
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "rows_at_once", "search"]
@@ -86,6 +87,7 @@ def check_features(features: Tensor) -> Tensor:
     return features
 
 
+@in_float32()
 @explain_out_of_memory("the neighbour search")
 def search(
     features: Tensor,
@@ -112,11 +114,16 @@ def search(
     """
     if backend not in BACKENDS:
         raise InputError(f"Unknown neighbour search backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
+    if memory_budget is not None and memory_budget < 1:
+        raise InputError(
+            f"memory_budget = {memory_budget} bytes hold nothing: give at least 1, or None for the default."
+        )
     if k < 1:
         raise InputError(f"k = {k} neighbours cannot be searched for: ask for at least 1, the row itself.")
     features = check_features(features)
     k = min(k, len(features))
-    memory_budget = memory_budget or default_budget(features.device, MEMORY_BUDGET_ON_CPU)
+    if memory_budget is None:
+        memory_budget = default_budget(features.device, MEMORY_BUDGET_ON_CPU)
     if backend == "auto":
         backend = "torch" if features.is_cuda else "faiss"
     first, last = (rows.start, rows.stop) if rows else (0, len(features))
@@ -130,6 +137,8 @@ def search(
             lambda start, stop: search_block(features, first + start, first + stop, k, lowest),
             "the neighbour search",
         )
+        # Of many processes and few images, some have no rows of their own.
+        blocks = blocks or [search_block(features, first, last, k, lowest)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     neighbors, similarities = _in_order(neighbors.to(features.device), similarities.to(features.device), first)
     return neighbors if rows else agree_on_copies(features, neighbors, similarities), similarities
@@ -219,12 +228,12 @@ def _tile_buffers(side: int) -> tuple[int, Tensor]:
     """Room for a square tile and its transpose, smaller ones where memory is short, and their side."""
     while side > 1:
         try:
-            return side, torch.empty(2, side * side)
+            return side, torch.empty(2, side * side, dtype=torch.float32)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             side //= 2
-    return 1, torch.empty(2, 1)
+    return 1, torch.empty(2, 1, dtype=torch.float32)
 
 
 def _gpu_resources() -> "faiss.StandardGpuResources":
@@ -249,6 +258,7 @@ def _in_order(neighbors: Tensor, similarities: Tensor, first: int) -> tuple[Tens
     return neighbors.gather(1, order), similarities
 
 
+@explain_out_of_memory("the neighbour search")
 def agree_on_copies(features: Tensor, neighbors: Tensor, similarities: Tensor) -> Tensor:
     """Give all copies of a row the same neighbours, the lowest of them, where there are more copies than neighbours.
 
@@ -263,8 +273,8 @@ def agree_on_copies(features: Tensor, neighbors: Tensor, similarities: Tensor) -
         ``neighbors``.
     """
     k = neighbors.shape[1]
-    lengths = torch.linalg.vecdot(features, features)
-    rows = (similarities[:, -1] >= lengths - COPY_TOLERANCE).nonzero().squeeze(1)
+    squares = torch.linalg.vector_norm(features, dim=1, dtype=torch.float32).square_()
+    rows = (similarities[:, -1] >= squares - COPY_TOLERANCE).nonzero().squeeze(1)
     if k == 1 or len(rows) <= k:
         return neighbors
     copies = features[rows].unique(dim=0, return_inverse=True)[1]

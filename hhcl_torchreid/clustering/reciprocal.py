@@ -19,6 +19,7 @@ from torch import Tensor
 from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
 from hhcl_torchreid.clustering.blocks import explain_out_of_memory
 from hhcl_torchreid.clustering.neighbors import check_features, search
+from hhcl_torchreid.clustering.precision import in_float32
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["graph_from_neighbors", "jaccard_graph"]
@@ -56,6 +57,7 @@ def jaccard_graph(
 
 
 @torch.no_grad()
+@in_float32()
 @explain_out_of_memory("the Jaccard graph")
 def graph_from_neighbors(
     features: Tensor, neighbors: Tensor, similarities: Tensor, k2: int = 6, max_distance: float = 0.6
@@ -71,7 +73,8 @@ def graph_from_neighbors(
     k1 = neighbors.shape[1]
     # Halves round to the even number, as numpy's around does in the original.
     half = min(round(k1 / 2) + 1, k1)
-    encoding = jaccard.encode(check_features(features), neighbors, similarities, half, k2, _softmax_weights)
+    averaged = neighbors[:, :k2]
+    encoding = jaccard.encode(check_features(features), neighbors, similarities, half, averaged, _softmax_weights)
     first, second, distances = jaccard.pairs_within(encoding, max_distance)
     return _symmetric_csr(first, second, distances, len(neighbors))
 

@@ -6,7 +6,8 @@ from torch import Tensor
 from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
 from hhcl_torchreid.clustering.blocks import explain_out_of_memory, map_blocks, rows_within
 from hhcl_torchreid.clustering.jaccard_torch import SparseRows, spans
-from hhcl_torchreid.clustering.neighbors import check_features, search
+from hhcl_torchreid.clustering.neighbors import COPY_TOLERANCE, check_features, search
+from hhcl_torchreid.clustering.precision import in_float32
 from hhcl_torchreid.errors import InputError
 
 __all__ = ["re_ranking"]
@@ -15,6 +16,7 @@ MEMORY_BUDGET = 256 << 20
 
 
 @torch.no_grad()
+@in_float32()
 @explain_out_of_memory("re-ranking")
 def re_ranking(
     query_features: Tensor, gallery_features: Tensor, k1: int = 20, k2: int = 6, lambda_value: float = 0.3
@@ -50,8 +52,9 @@ def re_ranking(
     _check_settings(query_features, gallery_features, k1, k2, lambda_value)
     num_queries = len(query_features)
     features = check_features(torch.cat([query_features, gallery_features]))
-    lowest = torch.ones(len(features), device=features.device)
-    neighbors, similarities = search(features, k1 + 1, lowest=lowest)
+    lowest = features.new_ones(len(features))
+    found, similarities = search(features, max(k1 + 1, k2), lowest=lowest)
+    neighbors, similarities, averaged = found[:, : k1 + 1], similarities[:, : k1 + 1], found[:, :k2]
 
     def weigh(similarities: Tensor, rows: Tensor) -> Tensor:
         return torch.exp(-_normalized_distances(similarities, lowest[rows]))
@@ -59,9 +62,9 @@ def re_ranking(
     on_cpu = features.device.type == "cpu"
     half = min(round(k1 / 2) + 1, neighbors.shape[1])
     encode = jaccard_scipy.encode if on_cpu else jaccard_torch.encode
-    encoding = SparseRows.of(encode(features, neighbors, similarities, half, k2, weigh))
+    encoding = SparseRows.of(encode(features, neighbors, similarities, half, averaged, weigh))
 
-    result = torch.empty(num_queries, len(gallery_features), device=features.device)
+    result = features.new_empty(num_queries, len(gallery_features))
     columns = _gallery_by_column(encoding, num_queries)
 
     def mix(start: int, stop: int) -> None:
@@ -94,8 +97,8 @@ def _check_settings(queries: Tensor, gallery: Tensor, k1: int, k2: int, lambda_v
 
 def _normalized_distances(similarities: Tensor, lowest: Tensor) -> Tensor:
     """Squared cosine distances in units of the row's largest, as torchreid computes them."""
-    # Where all images are alike the largest distance is zero, and so is every other.
-    largest = (1 - lowest).clamp_(min=torch.finfo(lowest.dtype).tiny)
+    # Where all images are copies the largest distance is nothing but rounding, and no unit to measure others in.
+    largest = (1 - lowest).clamp_(min=COPY_TOLERANCE)
     return ((1 - similarities) / largest).square_()
 
 
@@ -120,6 +123,6 @@ def _overlaps_with_gallery(
     starts = columns.offsets[shared]
     which, places = spans(starts, columns.offsets[shared + 1] - starts)
     smaller = torch.minimum(encoding.values[entries][which], columns.values[places])
-    overlaps = torch.zeros(stop - start, num_gallery, device=smaller.device)
+    overlaps = smaller.new_zeros(stop - start, num_gallery)
     # Sums that several threads race for would differ from run to run on a GPU; index_put_ keeps their order.
     return overlaps.index_put_((queries[which], columns.columns[places]), smaller, accumulate=True)
