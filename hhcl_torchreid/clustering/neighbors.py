@@ -1,6 +1,7 @@
 """Exact nearest neighbours of unit vectors, in blocks that respect a memory budget."""
 
 import math
+from functools import partial
 from importlib import import_module
 
 import faiss
@@ -130,7 +131,7 @@ def search(
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
-        search_block = _faiss_block if backend == "faiss" else _torch_block
+        search_block = partial(_faiss_block, _gpu_resources()) if backend == "faiss" else _torch_block
         blocks = map_blocks(
             last - first,
             rows_at_once(features, k, memory_budget),
@@ -179,11 +180,11 @@ def _largest(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return candidates.gather(1, places), values
 
 
-def _faiss_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
+def _faiss_block(
+    resources: "faiss.StandardGpuResources", features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None
+) -> tuple[Tensor, Tensor]:
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
-    values, neighbors = faiss.knn_gpu(
-        _gpu_resources(), features[start:stop], features, k, metric=faiss.METRIC_INNER_PRODUCT
-    )
+    values, neighbors = faiss.knn_gpu(resources, features[start:stop], features, k, metric=faiss.METRIC_INNER_PRODUCT)
     return neighbors, values
 
 
