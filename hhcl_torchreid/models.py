@@ -181,10 +181,19 @@ class ReIDModel(nn.Module):
                 features = self.neck(features)
             return F.normalize(self.dropout(features))
 
+    def train(self, mode: bool = True) -> "ReIDModel":
+        """Set the mode of all layers, and of the backbone's own flag to evaluation.
+
+        torchreid's models look at that flag, and only there, to choose between features and (logits, features): both
+        modes give the same kind of features so.
+        """
+        super().train(mode)
+        self.backbone.training = False
+        return self
+
     def _backbone_features(self, images: torch.Tensor) -> torch.Tensor:
         backbone: Any = self.backbone
-        # torchreid's models look at their own flag, and only there, to choose between features and (logits, features):
-        # with it at evaluation and those of their layers as they are, both modes give the same kind of features.
+        # torchreid's open_specified_layers sets it on the backbone alone.
         if backbone.training:
             backbone.training = False
         # hacnn creates tensors on the device that this flag of its constructor says.

@@ -9,6 +9,7 @@ import torchreid
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hhcl_torchreid import build_model
 from hhcl_torchreid.acceleration import choose_precision, compile_model, fuse_optimizer
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
@@ -122,6 +123,22 @@ def test_a_step_does_not_wait_for_the_gpu(make_engine, tmp_path, cache, amp):
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert data["pid"].is_pinned()  # a copy from elsewhere may wait, which PyTorch does not notice
+
+
+def test_each_mode_is_compiled_once():
+    """PyTorch gives up after eight graphs of a model, and each takes its time."""
+    model, graphs = build_model("resnet18", pretrained=False), []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    model.compile(backend=backend)
+    for train in (True, False, True):
+        model.train(train)
+        for _ in range(2):
+            model(torch.rand(4, 3, 64, 32))
+    assert len(graphs) == 2
 
 
 def test_off_is_all_of_float32_and_the_others_leave_tf32_as_it_is(make_engine):
