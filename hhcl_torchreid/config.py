@@ -44,7 +44,6 @@ NUMBERS: dict[str, tuple[type, float, float]] = {
     "cluster.eps": (float, 0, 1),
     "hhcl.hard_weight": (float, 0, math.inf),
     "hhcl.centroid_weight": (float, 0, math.inf),
-    "engine.iters": (int, 1, math.inf),
     "test.batch_size": (int, 1, math.inf),
     "test.ranks": (int, 1, math.inf),
     "test.visrank_topk": (int, 1, math.inf),

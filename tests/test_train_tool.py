@@ -179,7 +179,7 @@ def test_empty_folder(call, tmp_path):
         ({"model__load_weights": "nowhere.pth"}, ["nowhere.pth"]),
         ({"model__resume": "nowhere.pth"}, ["nowhere.pth"]),
         ({"train__max_epoch": -1}, ["train.max_epoch is -1", "whole number, 0 or more"]),
-        ({"engine__iters": 0}, ["engine.iters is 0", "1 or more"]),
+        ({"engine__iters": 0}, ["engine.iters is 0", "at least one step"]),
         ({"test__batch_size": 0}, ["test.batch_size is 0", "1 or more"]),
         ({"data__workers": -1}, ["data.workers is -1", "0 or more"]),
         ({"data__height": 0}, ["data.height is 0", "1 or more"]),
