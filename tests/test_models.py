@@ -388,7 +388,7 @@ class TestLoadWeights:
 
     def assert_same(self, source, target):
         for key, value in source.state_dict().items():
-            assert torch.equal(value, target.state_dict()[key]), key
+            assert torch.equal(value.cpu(), target.state_dict()[key]), key  # DataParallel takes it to a GPU
 
     def test_our_checkpoint(self, source, target, tmp_path):
         with warnings.catch_warnings():

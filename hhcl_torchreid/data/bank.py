@@ -98,7 +98,7 @@ class ImageBank:
             self._pixels = load_images(self.images, self.workers, f"decode {self.name}", where)
 
     def _pick(self, pixels: Tensor, chosen: Tensor) -> Tensor:
-        if pixels.device != self.device:
+        if pixels.device.type != self.device.type:
             pinned = torch.empty(len(chosen), *pixels.shape[1:], dtype=pixels.dtype, pin_memory=True)
             return torch.index_select(pixels, 0, chosen, out=pinned).to(self.device, non_blocking=True)
         return pixels.index_select(0, to_device(chosen, self.device))
