@@ -76,6 +76,13 @@ def test_pixels_give_pytorchs_features_in_any_batch(name, settings, tmp_path, ca
         np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_an_extractor_on_a_gpu_gives_the_same_file(weights, tmp_path):
+    for device in ("cpu", "cuda"):
+        export_onnx(FeatureExtractor(model_path=weights, device=device, verbose=False), tmp_path / f"{device}.onnx")
+    assert (tmp_path / "cuda.onnx").read_bytes() == (tmp_path / "cpu.onnx").read_bytes()
+
+
 def test_the_file_says_what_it_is(weights, tmp_path):
     assert tool.main(["--weights", str(weights), "--out", str(tmp_path / "new" / "model.onnx")]) == 0
     model = onnx.load(tmp_path / "new" / "model.onnx")
