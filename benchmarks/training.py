@@ -5,7 +5,7 @@ decodes images and warms up; the phases shown are those of the last one, in seco
 training; "epoch img/s" counts the images trained on, in the seconds of extraction, labels and training together.
 
 The authors' own ``main_worker`` runs from a checkout of theirs, with their trainer, loader, clustering and evaluation,
-unchanged but for the start weights and for what today's PyTorch, or a CPU, would not run.
+unchanged but for the start weights and for what today's PyTorch or FAISS, or a CPU, would not run.
 
 Examples:
     python benchmarks/training.py
@@ -24,12 +24,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchreid
-from clustering import in_own_process
+from clustering import in_own_process, search_of_authors
 from torch import nn
 from yacs.config import CfgNode
 
@@ -188,7 +189,8 @@ def prepare(theirs: Any, cfg: CfgNode, ours: nn.Module, device: torch.device) ->
         tensor_class: Any = torch.Tensor
         module_class: Any = nn.Module
         tensor_class.cuda = module_class.cuda = lambda self, *args, **kwargs: self
-        theirs.compute_jaccard_distance = on_cpu(theirs.compute_jaccard_distance)
+    search_option = search_of_authors(device.type)
+    theirs.compute_jaccard_distance = partial(theirs.compute_jaccard_distance, search_option=search_option)
     sampler_class: Any = torch.utils.data.Sampler
     sampler_class.__init__ = lambda self, *args: None  # PyTorch's took an argument when theirs was written
     evaluate_theirs, theirs.Evaluator.evaluate = theirs.Evaluator.evaluate, evaluate
@@ -209,11 +211,6 @@ def timed_on_host(phase: str, function: Callable[..., Any], laps: dict[str, Any]
         return result
 
     return call
-
-
-def on_cpu(compute_jaccard_distance: Callable[..., Any]) -> Callable[..., Any]:
-    """The authors' fourth way to search for neighbours, the only one that needs no GPU."""
-    return lambda features, **settings: compute_jaccard_distance(features, **settings, search_option=3)
 
 
 def official_arguments(cfg: CfgNode, folder: str) -> argparse.Namespace:
