@@ -33,7 +33,7 @@ from .data.images import DecodedImages
 from .data.loader import AugmentedBatches, TestBatches
 from .data.sampler import CrossCameraBatchSampler, check_batch_size
 from .data.transforms import BatchAugmentation, normalize_images
-from .errors import InputError
+from .errors import InputError, explain_out_of_memory
 from .evaluation import evaluate_rank
 from .interruption import uninterrupted
 from .memory import HybridMemory
@@ -44,6 +44,7 @@ __all__ = ["ImageHHCLEngine"]
 
 LAST_CHECKPOINT = "model-last.pth.tar"
 BEST_CHECKPOINT = "model-best.pth.tar"
+SMALLER_BATCHES = "lower train.batch_size, or free memory on the device; model.resume auto goes on after the last epoch"
 
 
 class ImageHHCLEngine(torchreid.engine.Engine):
@@ -272,7 +273,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
         Raises:
             InputError: unreadable images, a folder that cannot be written, features without clusters, a loss that is
-                not a number. What was trained until then is in ``model/model-last.pth.tar``.
+                not a number, too little memory. What was trained until then is in ``model/model-last.pth.tar``.
         """
         test_settings: dict[str, Any] = {
             "dist_metric": dist_metric,
@@ -336,7 +337,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         batches = self._start_epoch(row)
         self._losses: list[float] = []
         self._unread_losses: list[Tensor] = []
-        with self._timed("seconds_train", row):
+        with self._timed("seconds_train", row), explain_out_of_memory("training", SMALLER_BATCHES):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
             self._read_losses()
         distributed.broadcast_buffers(self.model)
@@ -351,6 +352,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         if not self._is_tested():
             self._save(LAST_CHECKPOINT)
 
+    @explain_out_of_memory("the batch-norm statistics", SMALLER_BATCHES)
     def _estimate_statistics(self) -> None:
         """Gives the features of the next extraction and test batch-norm statistics of the weights as they are."""
         if self.precise_bn == 0:
@@ -400,6 +402,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         return np.random.default_rng([self.seed, self.epoch, *purpose.encode()])
 
     @torch.no_grad()
+    @explain_out_of_memory("the features of the training images", SMALLER_BATCHES)
     def extract_training_features(self) -> Tensor:
         """Features of all training images, in the order of ``records``.
 
@@ -606,6 +609,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             )
         return float(cmc[0]), float(mean_ap)
 
+    @explain_out_of_memory("the features of query and gallery", "lower test.batch_size, or free memory on the device")
     def _extract_test_set(self, loader: TestBatches, split: str) -> tuple[Tensor, np.ndarray, np.ndarray]:
         """Features, identities and cameras of a query or gallery set, on the CPU."""
         features, identities, cameras = [], [], []

@@ -1,6 +1,11 @@
-"""The one exception that stands for a mistake of the user, not of the program."""
+"""The one exception that stands for a mistake of the user, not of the program, and for a machine that is too small."""
 
-__all__ = ["InputError"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["InputError", "explain_out_of_memory", "is_out_of_memory"]
 
 
 class InputError(ValueError):
@@ -9,3 +14,32 @@ class InputError(ValueError):
     The message is one clear sentence that names the thing and the way out. The command-line tools print it and exit
     with code 2; from Python it is a ``ValueError`` like any other.
     """
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """True where ``error`` says that a device, CPU included, had no memory left."""
+    # PyTorch has no exception class of its own for the CPU allocator, FAISS none for cudaMalloc, and NVIDIA's libraries
+    # ask for memory of their own: only their words.
+    words = ("out of memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+@contextmanager
+def explain_out_of_memory(
+    task: str, advice: str = "free memory on the features' device, or move the features to one that has more"
+) -> Iterator[None]:
+    """Turn running out of memory into a sentence; a decorator too.
+
+    Args:
+        task: what is being done, for the sentence.
+        advice: the way out.
+
+    Raises:
+        InputError: in place of whatever says that there was no memory left.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(f"Out of memory in {task}: {advice}.") from error

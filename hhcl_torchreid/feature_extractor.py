@@ -19,7 +19,7 @@ from .checkpoint import load_checkpoint
 from .config import get_default_config
 from .data.images import UNREADABLE, check_readable, open_image, to_rgb
 from .data.transforms import normalize_images
-from .errors import InputError
+from .errors import InputError, explain_out_of_memory
 from .models import ReIDModel, backbone_named_in, build_model, check_input_size, find_state_dict, load_weights
 
 __all__ = ["FeatureExtractor"]
@@ -27,6 +27,7 @@ __all__ = ["FeatureExtractor"]
 Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image | Tensor
 
 ARRAY_SHAPES = "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey"
+ROOM_ELSEWHERE = "free memory there, give a smaller batch_size, or use device cpu"
 
 
 class FeatureExtractor:
@@ -69,7 +70,7 @@ class FeatureExtractor:
 
     Raises:
         InputError: a file that is no checkpoint, or of another backbone than ``model_name``; an unknown name; a device
-            that is not there.
+            that is not there, or is full.
 
     Examples::
 
@@ -109,7 +110,8 @@ class FeatureExtractor:
             print(f"Model: {self.model.name}\n- params: {num_parameters:,}\n- flops: {operations:,}")
         self.device = _choose_device(device)
         # The memory format of training: other formats round differently.
-        self.model.to(self.device).to(memory_format=torch.channels_last)
+        with explain_out_of_memory(f"moving the model to {self.device}", ROOM_ELSEWHERE):
+            self.model.to(self.device).to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, input: Picture | Sequence[Picture]) -> Tensor:
@@ -177,6 +179,7 @@ class FeatureExtractor:
             check_readable([str(pictures[index]) for index in (~is_readable).nonzero().flatten().tolist()])
         return torch.cat(features), is_readable
 
+    @explain_out_of_memory("extracting features", ROOM_ELSEWHERE)
     def _embed(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, D) features."""
         if images.dim() != 4 or images.shape[1] != 3:

@@ -21,7 +21,7 @@ from .data.datasets import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
 from .engine import BEST_CHECKPOINT, LAST_CHECKPOINT, ImageHHCLEngine
-from .errors import InputError
+from .errors import InputError, explain_out_of_memory
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .models import ReIDModel, build_model, check_input_size, load_weights
@@ -141,7 +141,9 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         load_weights(model, cfg.model.load_weights)
         print(f"Loaded weights from {cfg.model.load_weights}")
     model = model.to(memory_format=torch.channels_last)
-    model = model.cuda() if cfg.use_gpu and torch.cuda.is_available() else model
+    if cfg.use_gpu and torch.cuda.is_available():
+        with explain_out_of_memory("moving the model to the GPU", "free memory there, or set use_gpu False"):
+            model = model.cuda()
     if cfg.train.compile:
         compile_model(model, (cfg.data.height, cfg.data.width))
     return model

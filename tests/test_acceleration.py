@@ -125,6 +125,18 @@ def test_a_step_does_not_wait_for_the_gpu(make_engine, tmp_path, cache, amp):
         assert data["pid"].is_pinned()  # a copy from elsewhere may wait, which PyTorch does not notice
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_full_gpu_is_one_sentence(make_engine, tmp_path):
+    engine = make_engine(device="cuda", cache="ram")
+    held, room = torch.cuda.memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (held + (4 << 20)) / room))
+    try:
+        with pytest.raises(InputError, match=r"Out of memory in .*batch_size"):
+            engine.run(save_dir=str(tmp_path), max_epoch=1)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 def test_each_mode_is_compiled_once():
     """PyTorch gives up after eight graphs of a model, and each takes its time."""
     model, graphs = build_model("resnet18", pretrained=False), []

@@ -297,6 +297,15 @@ class TestBadInput:
         for name in named:
             assert str(name) in str(caught.value)
 
+    def test_a_full_device(self, trained, paths):
+        def full_device(*_):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+        extractor = FeatureExtractor(model_path=trained[0], device="cpu", verbose=False)
+        extractor.model.register_forward_pre_hook(full_device)
+        with pytest.raises(InputError, match=r"^Out of memory in extracting features: .*batch_size"):
+            extractor(paths)
+
     def test_a_file_that_is_not_there(self, tmp_path):
         self.refused(tmp_path / "no.pth", model_path=tmp_path / "no.pth")
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.errors import InputError, explain_out_of_memory
 
 BACKENDS = ["auto", "faiss", "torch"]
 
@@ -242,7 +242,7 @@ def test_other_errors_are_not_taken_for_memory():
     with pytest.raises(RuntimeError, match="a bug"):
         blocks.map_blocks(10, 5, fail, "a test")
     with pytest.raises(RuntimeError, match="a bug"):
-        blocks.explain_out_of_memory("a test")(fail)()
+        explain_out_of_memory("a test")(fail)()
 
 
 def test_a_scratch_table_comes_back_clean_or_not_at_all():

@@ -241,6 +241,30 @@ def test_checkpoint_of_another_model(call, tmp_path):
     assert "shufflenet_v2_x0_5" in call(model__name="osnet_x0_25", model__load_weights=last)[2]
 
 
+def full_device(*_, **__):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("work", "named"),
+    [
+        ("hhcl_torchreid.memory.HybridMemory.forward", ["training", "train.batch_size", "model.resume auto"]),
+        ("hhcl_torchreid.data.transforms.BatchAugmentation.apply", ["training", "train.batch_size"]),
+        ("hhcl_torchreid.data.bank.ImageBank.in_order", ["features of the training images", "train.batch_size"]),
+        ("hhcl_torchreid.engine.estimate_statistics", ["batch-norm statistics", "train.batch_size"]),
+        ("hhcl_torchreid.data.loader.TestBatches.__iter__", ["query and gallery", "test.batch_size"]),
+    ],
+)
+def test_a_full_device_is_one_sentence_and_nothing_is_lost(call, finished_run, tmp_path, monkeypatch, work, named):
+    monkeypatch.setattr(work, full_device)
+    settings = {"train__max_epoch": 2, "model__resume": finished_run, "train__precise_bn": 1}
+    code, _, error = call(**settings)
+    assert_one_sentence(code, error, "Out of memory", *named)
+    monkeypatch.undo()
+    settings["model__resume"] = "auto" if list(tmp_path.rglob("model-last.pth.tar")) else finished_run
+    assert call(**settings)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

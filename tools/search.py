@@ -23,6 +23,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
     parser.add_argument("--topk", type=int, default=10, help="matches per query (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.add_argument(
         "--out", default="log/search", metavar="DIR", help="for CSV and pictures (default: %(default)s)"
     )
@@ -37,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     args = parse_arguments(arguments)
     try:
-        extractor = FeatureExtractor(args.model_name, args.weights, image_size=args.image_size, verbose=False)
+        extractor = FeatureExtractor(
+            args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
+        )
         search(extractor, args.query, args.gallery, args.topk, args.out)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

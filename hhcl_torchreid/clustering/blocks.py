@@ -8,9 +8,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.errors import explain_out_of_memory, is_out_of_memory
 
-__all__ = ["ScratchTable", "default_budget", "explain_out_of_memory", "is_out_of_memory", "map_blocks", "rows_within"]
+__all__ = ["ScratchTable", "default_budget", "map_blocks", "rows_within"]
 
 Result = TypeVar("Result")
 # Tables of four bytes a cell then have fewer cells than int32 counts, which some kernels do.
@@ -30,33 +30,6 @@ def default_budget(device: torch.device, on_cpu: int) -> int:
 def rows_within(memory_budget: int, bytes_per_row: int) -> int:
     """Rows of ``bytes_per_row`` bytes that ``memory_budget`` bytes hold; at least one."""
     return max(1, memory_budget // max(1, bytes_per_row))
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """True where ``error`` says that a device, CPU included, had no memory left."""
-    # PyTorch has no exception class of its own for the CPU allocator, FAISS none for cudaMalloc: only their words.
-    words = ("out of memory", "can't allocate memory", "bad_alloc")
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-@contextmanager
-def explain_out_of_memory(task: str) -> Iterator[None]:
-    """Turn running out of memory into a sentence; a decorator too.
-
-    Args:
-        task: what is being done, for the sentence.
-
-    Raises:
-        InputError: in place of whatever says that there was no memory left.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"Out of memory in {task}: free memory on the features' device, or move the features to one that has more."
-        ) from error
 
 
 def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str, threads: int = 1) -> list[Result]:

@@ -9,15 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import (
-    default_budget,
-    explain_out_of_memory,
-    is_out_of_memory,
-    map_blocks,
-    rows_within,
-)
+from hhcl_torchreid.clustering.blocks import default_budget, map_blocks, rows_within
 from hhcl_torchreid.clustering.precision import in_float32
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.errors import InputError, explain_out_of_memory, is_out_of_memory
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "rows_at_once", "search"]
 
@@ -184,7 +178,10 @@ def _faiss_block(
     resources: "faiss.StandardGpuResources", features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
-    values, neighbors = faiss.knn_gpu(resources, features[start:stop], features, k, metric=faiss.METRIC_INNER_PRODUCT)
+    with torch.cuda.device(features.device):  # FAISS works on the current one
+        values, neighbors = faiss.knn_gpu(
+            resources, features[start:stop], features, k, metric=faiss.METRIC_INNER_PRODUCT
+        )
     return neighbors, values
 
 

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
-from hhcl_torchreid.clustering.blocks import explain_out_of_memory
 from hhcl_torchreid.clustering.neighbors import check_features, search
 from hhcl_torchreid.clustering.precision import in_float32
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.errors import InputError, explain_out_of_memory
 
 __all__ = ["graph_from_neighbors", "jaccard_graph"]
 
