@@ -328,10 +328,14 @@ def _choose_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device is {device!r}: give cpu, cuda, or one GPU as cuda:0") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device is {device}, but PyTorch sees no GPU here: leave it out or set it to cpu")
+        torch.zeros(1, device=chosen).item()
+    # PyTorch's back ends say in their own ways that they are not there.
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0].split(". ")[0]
+        raise InputError(
+            f"device is {str(device)!r}, which PyTorch cannot use here ({reason}): leave it out, or give cpu, or one "
+            "GPU as cuda:0"
+        ) from error
     return chosen
 
 

@@ -344,9 +344,9 @@ class TestBadInput:
             torch.save({**state, "config": config}, tmp_path / "model.pth")
             self.refused("model.pth", "configuration", model_path=tmp_path / "model.pth")
 
-    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-    def test_a_gpu_that_is_not_there(self, trained):
-        self.refused("cuda:3", model_path=trained[0], device="cuda:3")
+    @pytest.mark.parametrize("device", ["cuda:77", "xpu", "meta", "gpu"])
+    def test_a_device_that_is_not_there(self, trained, device):
+        self.refused(device, "leave it out, or give cpu", model_path=trained[0], device=device)
 
     def test_a_size_that_the_backbone_does_not_take(self, tmp_path):
         torch.save(build_model("hacnn", pretrained=False).state_dict(), tmp_path / "hacnn.pth")

@@ -331,7 +331,7 @@ def test_weights_that_are_none(call, tmp_path):
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:first"])
 def test_a_device_that_is_none(call, device):
-    assert_one_sentence(call(device=device), device, "cpu, cuda")
+    assert_one_sentence(call(device=device), device, "give cpu, or one GPU as cuda:0")
 
 
 def test_weights_of_another_backbone(call, weights):
