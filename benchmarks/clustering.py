@@ -44,8 +44,8 @@ from torch import Tensor
 from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, re_ranking
 from hhcl_torchreid.clustering.neighbors import rows_at_once
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.labels.clusters import PseudoLabeler
 from hhcl_torchreid.profiling import PeakMemory, Stopwatch
-from hhcl_torchreid.pseudo_labels import PseudoLabeler
 
 # Strength of camera shifts and of noise beside identities of strength one.
 EPOCHS = {"early": (0.9, 1.4), "late": (0.25, 0.45)}

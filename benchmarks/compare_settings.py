@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from hhcl_torchreid import runner
-from hhcl_torchreid.checkpoint import writing
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.files import writing
 
 Scores = dict[str, list[dict[str, float]]]
 

@@ -12,12 +12,13 @@ import torchreid
 from yacs.config import CfgNode
 
 from hhcl_torchreid import config, runner
-from hhcl_torchreid.batch_norm import estimate_statistics
-from hhcl_torchreid.checkpoint import load_checkpoint, writing
+from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models import ReIDModel
-from hhcl_torchreid.reports import comparison_table
+from hhcl_torchreid.files import writing
+from hhcl_torchreid.models.batch_norm import estimate_statistics
+from hhcl_torchreid.models.network import ReIDModel
+from hhcl_torchreid.training.reports import comparison_table
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

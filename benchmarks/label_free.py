@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from hhcl_torchreid import config, runner
-from hhcl_torchreid.checkpoint import writing
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.files import writing
 
 RUNS: dict[str, dict[str, Any]] = {
     "as the demo": {},

@@ -10,8 +10,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from hhcl_torchreid.checkpoint import writing
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.files import writing
 from hhcl_torchreid.search.ranking import nearest
 
 

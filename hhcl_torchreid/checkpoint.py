@@ -1,11 +1,7 @@
 """Checkpoints: written whole or not at all, and read without running any code that they hold."""
 
-import errno
 import os
 import random
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +9,14 @@ import numpy as np
 import torch
 
 from .errors import InputError
+from .files import replacing
 
 __all__ = [
-    "libraries_writing",
     "load_checkpoint",
     "random_states",
     "restore_random_states",
     "save_checkpoint",
-    "writing",
 ]
-
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
@@ -37,64 +30,8 @@ def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
     Raises:
         InputError: it cannot be written; what stood at ``path`` still stands.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path, "; the checkpoint that was there is intact"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: str | Path, consequence: str = "", option: str = "data.save_dir") -> Iterator[None]:
-    """Turns a full disk, a vanished folder or missing rights into one sentence about ``path``.
-
-    Args:
-        path: what is being written.
-        consequence: what this means for other files, as a clause.
-        option: the setting that chooses another folder.
-
-    Raises:
-        InputError: the operating system refused.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # torch.save turns an OSError of its file into a RuntimeError.
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
-        raise InputError(
-            f"cannot write {path}: {reason}{consequence}; free some space there or set {option} to a folder that can "
-            "be written"
-        ) from error
-
-
-@contextmanager
-def libraries_writing(folder: str | Path) -> Iterator[None]:
-    """The same for what libraries write to a run's folder in their own time, such as TensorBoard's events.
-
-    Raises:
-        InputError: the disk is full or broken, or the folder has vanished.
-    """
-    hook = threading.excepthook
-    # TensorBoard's thread hands its error on to the main thread, which says it in a sentence.
-    threading.excepthook = lambda thread: None if issubclass(thread.exc_type, OSError) else hook(thread)
-    try:
-        yield
-    except OSError as error:
-        is_in_folder = error.filename is not None and os.fsdecode(error.filename).startswith(str(folder))
-        if error.errno not in DISK_ERRORS and not is_in_folder:
-            raise
-        with writing(folder, "; the last checkpoint is as it was"):
-            raise
-    finally:
-        threading.excepthook = hook
+    with replacing(path, "wb", "; the checkpoint that was there is intact") as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:

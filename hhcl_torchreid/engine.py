@@ -16,17 +16,8 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 from tqdm import tqdm
 
-from . import distributed, reports
-from .acceleration import choose_precision
-from .batch_norm import InGroups, estimate_statistics
-from .checkpoint import (
-    libraries_writing,
-    load_checkpoint,
-    random_states,
-    restore_random_states,
-    save_checkpoint,
-    writing,
-)
+from . import distributed
+from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
 from .clustering import re_ranking
 from .data.bank import ImageBank
 from .data.images import DecodedImages
@@ -34,11 +25,15 @@ from .data.loader import AugmentedBatches, TestBatches
 from .data.sampler import CrossCameraBatchSampler, check_batch_size
 from .data.transforms import BatchAugmentation, normalize_images
 from .errors import InputError, explain_out_of_memory
-from .evaluation import evaluate_rank
+from .evaluation.ranking import evaluate_rank
+from .evaluation.self_retrieval import self_retrieval
+from .files import libraries_writing, writing
 from .interruption import uninterrupted
-from .memory import HybridMemory
-from .pseudo_labels import PseudoLabeler
-from .quality import self_retrieval
+from .labels.clusters import PseudoLabeler
+from .memory.hybrid import HybridMemory
+from .models.acceleration import choose_precision
+from .models.batch_norm import InGroups, estimate_statistics
+from .training import reports
 
 __all__ = ["ImageHHCLEngine"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import writing
 from .data.transforms import normalize_images
 from .errors import InputError
-from .feature_extractor import FeatureExtractor
-from .models import ReIDModel
+from .features.extractor import FeatureExtractor
+from .files import writing
+from .models.network import ReIDModel
 
 __all__ = ["TOLERANCE", "export_onnx"]
 

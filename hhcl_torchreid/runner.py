@@ -14,18 +14,19 @@ import torchreid
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from . import config, distributed, reports
-from .acceleration import compile_model, fuse_optimizer
-from .checkpoint import libraries_writing, writing
-from .data.datasets import FolderOfCrops, check_datasets
+from . import config, distributed
+from .data.datasets.folder import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
 from .engine import BEST_CHECKPOINT, LAST_CHECKPOINT, ImageHHCLEngine
 from .errors import InputError, explain_out_of_memory
+from .files import libraries_writing, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
-from .models import ReIDModel, build_model, check_input_size, load_weights
-from .pseudo_labels import PseudoLabeler
+from .labels.clusters import PseudoLabeler
+from .models.acceleration import compile_model, fuse_optimizer
+from .models.network import ReIDModel, build_model, check_input_size, load_weights
+from .training import reports
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 

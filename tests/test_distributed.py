@@ -18,9 +18,9 @@ import train_hhcl
 from torch.distributed import TCPStore
 
 from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model, distributed
-from hhcl_torchreid.batch_norm import InGroups
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.models.batch_norm import InGroups
 
 REPOSITORY = Path(__file__).parent.parent
 # Sums over two halves of a batch are rounded differently from sums over the whole.

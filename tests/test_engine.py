@@ -12,10 +12,10 @@ import torchreid
 from sklearn.metrics import adjusted_rand_score
 
 from hhcl_torchreid import ImageHHCLEngine, build_model
-from hhcl_torchreid.batch_norm import forward_in_groups
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.clustering import re_ranking
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.models.batch_norm import forward_in_groups
 
 
 def read_metrics(folder):

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from hhcl_torchreid.data.rendering import LIGHTS, write_contact_sheet
-from hhcl_torchreid.data.synthetic import MARKET1501_SIZE, RenderingSettings, SyntheticMarket, render_market1501
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.rendering import LIGHTS, write_contact_sheet
+from hhcl_torchreid.rendering.market1501 import MARKET1501_SIZE, RenderingSettings, SyntheticMarket, render_market1501
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

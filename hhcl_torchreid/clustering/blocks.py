@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.errors import explain_out_of_memory, is_out_of_memory
+from ..errors import explain_out_of_memory, is_out_of_memory
 
 __all__ = ["ScratchTable", "default_budget", "map_blocks", "rows_within"]
 

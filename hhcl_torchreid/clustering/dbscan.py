@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.errors import InputError, explain_out_of_memory
+from ..errors import InputError, explain_out_of_memory
 
 __all__ = ["dbscan"]
 

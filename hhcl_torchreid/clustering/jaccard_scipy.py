@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import map_blocks, rows_within
+from .blocks import map_blocks, rows_within
 
 __all__ = ["encode", "pairs_within"]
 

@@ -13,7 +13,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import ScratchTable, default_budget, map_blocks, rows_within
+from .blocks import ScratchTable, default_budget, map_blocks, rows_within
 
 __all__ = ["SparseRows", "encode", "pairs_within", "spans"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering.blocks import default_budget, map_blocks, rows_within
-from hhcl_torchreid.clustering.precision import in_float32
-from hhcl_torchreid.errors import InputError, explain_out_of_memory, is_out_of_memory
+from ..errors import InputError, explain_out_of_memory, is_out_of_memory
+from .blocks import default_budget, map_blocks, rows_within
+from .precision import in_float32
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "rows_at_once", "search"]
 

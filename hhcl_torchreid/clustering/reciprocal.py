@@ -16,10 +16,10 @@ import warnings
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
-from hhcl_torchreid.clustering.neighbors import check_features, search
-from hhcl_torchreid.clustering.precision import in_float32
-from hhcl_torchreid.errors import InputError, explain_out_of_memory
+from ..errors import InputError, explain_out_of_memory
+from . import jaccard_scipy, jaccard_torch
+from .neighbors import check_features, search
+from .precision import in_float32
 
 __all__ = ["graph_from_neighbors", "jaccard_graph"]
 

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from hhcl_torchreid.clustering import jaccard_scipy, jaccard_torch
-from hhcl_torchreid.clustering.blocks import map_blocks, rows_within
-from hhcl_torchreid.clustering.jaccard_torch import SparseRows, spans
-from hhcl_torchreid.clustering.neighbors import COPY_TOLERANCE, check_features, search
-from hhcl_torchreid.clustering.precision import in_float32
-from hhcl_torchreid.errors import InputError, explain_out_of_memory
+from ..errors import InputError, explain_out_of_memory
+from . import jaccard_scipy, jaccard_torch
+from .blocks import map_blocks, rows_within
+from .jaccard_torch import SparseRows, spans
+from .neighbors import COPY_TOLERANCE, check_features, search
+from .precision import in_float32
 
 __all__ = ["re_ranking"]
 

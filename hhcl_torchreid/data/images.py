@@ -14,7 +14,7 @@ from torchvision.transforms import functional as image_functional
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..tables import visible
+from ..files import visible
 
 __all__ = ["UNREADABLE", "DecodedImages", "check_readable", "load_images", "open_image", "to_rgb"]
 

@@ -5,7 +5,7 @@ from .crops import Crops, cluster_settings, crops_from_features, crops_from_imag
 from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, table_of_clusters
 from .files import SavedFeatures, load_features, load_settings, save_features, write_csv, write_unreadable
 from .page import write_page
-from .report import check_folder, write_identities
+from .results import check_folder, write_identities
 
 __all__ = [
     "OUTLIER",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..clustering.neighbors import check_features
 from ..errors import InputError
-from ..memory import cluster_centroids
+from ..memory.hybrid import cluster_centroids
 
 __all__ = ["OUTLIER", "Identities", "compare_with_centroids"]
 

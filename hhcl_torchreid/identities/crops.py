@@ -13,7 +13,7 @@ from ..checkpoint import load_checkpoint
 from ..config import get_default_config
 from ..data.folder import camera_names, find_images
 from ..errors import InputError
-from ..feature_extractor import FeatureExtractor
+from ..features.extractor import FeatureExtractor
 from .files import load_features, load_settings
 
 __all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoint import writing
 from ..clustering import dbscan, jaccard_graph
 from ..errors import InputError
+from ..files import writing
 from .assignment import Identities, compare_with_centroids
 
 __all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "table_of_clusters"]

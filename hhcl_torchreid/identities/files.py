@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoint import writing
 from ..errors import InputError
-from ..tables import csv_text, visible
+from ..files import csv_text, visible, writing
 from .assignment import OUTLIER, Identities
 
 __all__ = [
@@ -43,7 +42,7 @@ def write_csv(path: str | Path, paths: Sequence[str], cameras: Sequence[str], id
     """Writes one line per image in the order given: ``path, camera, identity, similarity, runner_up, ...``.
 
     The identity is a number or ``outlier``. What does not exist (an outlier's similarity, the runner-up where there is
-    a single identity) is empty. Odd names are written as :func:`~hhcl_torchreid.tables.csv_text` says.
+    a single identity) is empty. Odd names are written as :func:`~hhcl_torchreid.files.csv_text` says.
 
     Args:
         path: the CSV file, UTF-8.

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoint import writing
 from ..data.images import UNREADABLE, open_image
+from ..files import writing
 from .assignment import Identities
 
 __all__ = ["write_page"]

@@ -2,6 +2,6 @@
 
 from .gallery import Gallery, load_gallery
 from .ranking import Match, Ranking, rank
-from .report import search
+from .results import search
 
 __all__ = ["Gallery", "Match", "Ranking", "load_gallery", "rank", "search"]

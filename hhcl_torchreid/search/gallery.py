@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checkpoint import writing
 from ..clustering.neighbors import check_features
 from ..data.folder import find_images
 from ..errors import InputError
-from ..feature_extractor import FeatureExtractor
+from ..features.extractor import FeatureExtractor
+from ..files import writing
 
 __all__ = ["Gallery", "beside", "load_gallery"]
 

@@ -1,0 +1,350 @@
+"""Features of images that are files, arrays or tensors, from a model that has been trained."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+import torch
+import torchreid
+import yaml
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import functional as image_functional
+from tqdm import tqdm
+
+from ..checkpoint import load_checkpoint
+from ..config import get_default_config
+from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
+from ..data.transforms import normalize_images
+from ..errors import InputError, explain_out_of_memory
+from ..models.network import (
+    ReIDModel,
+    backbone_named_in,
+    build_model,
+    check_input_size,
+    find_state_dict,
+    load_weights,
+)
+
+__all__ = ["FeatureExtractor"]
+
+Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image | Tensor
+
+ARRAY_SHAPES = "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey"
+ROOM_ELSEWHERE = "free memory there, give a smaller batch_size, or use device cpu"
+
+
+class FeatureExtractor:
+    """Turns images into feature vectors; used like ``torchreid.utils.FeatureExtractor``.
+
+    It is called with any of these, which mean what they mean to torchreid:
+
+    - a path, a ``numpy.ndarray`` (H, W, 3), a ``PIL.Image``, or a list of them: pictures of any size. Arrays are uint8
+      in the order **RGB**; an array of ``cv2.imread`` is BGR, so pass ``array[:, :, ::-1]``. Pictures are resized
+      (bicubic, as in training and evaluation by the engine) and normalised here.
+    - a floating-point ``torch.Tensor`` (B, C, H, W) or (C, H, W), or a list of (C, H, W): goes into the network **as it
+      is**, so it must be resized and normalised already.
+    - a uint8 ``torch.Tensor`` of such a shape: RGB pixels, treated as pictures. (torchreid has no meaning for these.)
+
+    Returned is a ``torch.Tensor`` (N, D) of float32 rows of unit length, on the extractor's device.
+
+    Args:
+        model_name (str): a backbone of torchreid's factory. Needed only for files of weights alone: a checkpoint of
+            this package says it itself.
+        model_path (str): checkpoint or weights; empty for torchreid's ImageNet weights. Pooling, embedding layer,
+            BNNeck, image size and normalisation come from the configuration in the checkpoint. In a file of weights
+            alone, such as torchreid's engines save, the layers are those that it has weights for, and the rest is as
+            torchreid builds it.
+        image_size (sequence or int): image height and width, pixels. Default is the checkpoint's, else (256, 128).
+        pixel_mean (list): pixel mean for normalization. Default is the checkpoint's, else ImageNet's.
+        pixel_std (list): pixel std for normalization. Default is the checkpoint's, else ImageNet's.
+        pixel_norm (bool): whether to normalize pixels; if not, they are only scaled to 0 to 1.
+        device (str): 'cpu' or 'cuda' (could be specific gpu devices). Default is the GPU where there is one.
+        verbose (bool): show model details.
+        batch_size (int): images that go through the network together.
+        workers (int): processes that decode when there is more than one batch of pictures. Default is one per
+            processor, at most 8.
+
+    Attributes:
+        model (ReIDModel): the network, in evaluation mode.
+        image_size (tuple[int, int]): height and width, pixels.
+        pixel_mean (list[float]): of the three channels, on the scale 0 to 1; zeros without ``pixel_norm``.
+        pixel_std (list[float]): likewise; ones without ``pixel_norm``.
+        device (torch.device): where the network is.
+
+    Raises:
+        InputError: a file that is no checkpoint, or of another backbone than ``model_name``; an unknown name; a device
+            that is not there, or is full.
+
+    Examples::
+
+        from hhcl_torchreid import FeatureExtractor
+
+        extractor = FeatureExtractor(model_path='log/hhcl_r50_market/model/model-best.pth.tar')
+        features = extractor(['a/b/c/image001.jpg', 'a/b/c/image002.jpg'])
+        print(features.shape) # output (2, 2048)
+        print(features @ features.T) # similarities, at most 1
+    """
+
+    def __init__(
+        self,
+        model_name: str = "",
+        model_path: str | os.PathLike[str] = "",
+        image_size: Sequence[int] | int | None = None,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
+        pixel_norm: bool = True,
+        device: str | torch.device | None = None,
+        verbose: bool = True,
+        batch_size: int = 100,
+        workers: int | None = None,
+    ) -> None:
+        self.model, trained_on = _load_model(model_name, model_path)
+        self.image_size = _height_and_width(trained_on.image_size if image_size is None else image_size)
+        check_input_size(self.model.name, *self.image_size)
+        self.pixel_mean = list(trained_on.pixel_mean if pixel_mean is None else pixel_mean)
+        self.pixel_std = list(trained_on.pixel_std if pixel_std is None else pixel_std)
+        if not pixel_norm:
+            self.pixel_mean, self.pixel_std = [0.0] * 3, [1.0] * 3
+        self.batch_size = batch_size
+        self.workers = min(8, _num_processors()) if workers is None else workers
+        self.model.eval()
+        if verbose:
+            num_parameters, operations = torchreid.utils.compute_model_complexity(self.model, (1, 3, *self.image_size))
+            print(f"Model: {self.model.name}\n- params: {num_parameters:,}\n- flops: {operations:,}")
+        self.device = _choose_device(device)
+        # The memory format of training: other formats round differently.
+        with explain_out_of_memory(f"moving the model to {self.device}", ROOM_ELSEWHERE):
+            self.model.to(self.device).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, input: Picture | Sequence[Picture]) -> Tensor:
+        """Extracts features.
+
+        Args:
+            input: pictures or tensors, as the class describes them.
+
+        Returns:
+            (N, D) float32 rows of unit length.
+
+        Raises:
+            InputError: files that are no images (the first few are named), arrays or tensors of another dtype or shape.
+            TypeError: something else than the class describes.
+        """
+        if isinstance(input, (list, tuple)):
+            if input and all(_is_normalized(element) for element in input):
+                return self._embed(_stack(input))
+            return self._extract(input, "extract features", skip_unreadable=False)[0]
+        if isinstance(input, Tensor):
+            batch = input if input.dim() == 4 else input.unsqueeze(0)
+            if _is_normalized(input):
+                return self._embed(batch)
+            return self._extract(list(batch), "extract features", skip_unreadable=False)[0]
+        return self._extract([cast(Picture, input)], "extract features", skip_unreadable=False)[0]
+
+    @torch.no_grad()
+    def extract_readable(
+        self, pictures: Sequence[Picture], description: str = "extract features"
+    ) -> tuple[Tensor, Tensor]:
+        """Extracts features of what can be read, for collections in which a broken file is no reason to stop.
+
+        Args:
+            pictures: paths, arrays, PIL images or uint8 tensors.
+            description: what the progress bar says.
+
+        Returns:
+            (M, D) float32 rows of unit length, and (N,) bool on the CPU: which M of the N pictures they belong to.
+        """
+        return self._extract(pictures, description, skip_unreadable=True)
+
+    def _extract(self, pictures: Sequence[Picture], description: str, skip_unreadable: bool) -> tuple[Tensor, Tensor]:
+        for picture in pictures:
+            _check_picture(picture)
+        num_batches = -(-len(pictures) // self.batch_size)
+        loader = DataLoader(
+            _Pixels(pictures, *self.image_size),
+            batch_size=self.batch_size,
+            num_workers=min(self.workers, num_batches) if num_batches > 1 else 0,
+            pin_memory=self.device.type == "cuda",
+        )
+        features = [torch.empty(0, self.model.feature_dim, device=self.device)]
+        readable = [torch.empty(0, dtype=torch.bool)]
+        quiet = None if num_batches > 1 else True
+        with tqdm(total=len(pictures), desc=description, unit="img", disable=quiet, leave=False) as progress:
+            for images, good in loader:
+                readable.append(good)
+                # Once it is clear that there will be no result, the rest is only decoded, to name the broken files.
+                if skip_unreadable or all(part.all() for part in readable):
+                    images = images[good].to(self.device, non_blocking=True)
+                    features.append(self._embed(normalize_images(images, self.pixel_mean, self.pixel_std)))
+                progress.update(len(good))
+        is_readable = torch.cat(readable)
+        if not skip_unreadable:
+            check_readable([str(pictures[index]) for index in (~is_readable).nonzero().flatten().tolist()])
+        return torch.cat(features), is_readable
+
+    @explain_out_of_memory("extracting features", ROOM_ELSEWHERE)
+    def _embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, D) features."""
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise InputError(
+                f"a tensor of shape {tuple(images.shape)} is no batch of colour images: give (B, 3, height, width) or "
+                "(3, height, width)"
+            )
+        batches = [
+            self.model(batch.to(self.device, torch.float32, non_blocking=True, memory_format=torch.channels_last))
+            for batch in images.split(self.batch_size)
+            if len(batch)
+        ]
+        return torch.cat([torch.empty(0, self.model.feature_dim, device=self.device), *batches])
+
+
+class _TrainedOn(NamedTuple):
+    """What the network saw in training."""
+
+    image_size: Sequence[int] | int
+    pixel_mean: Sequence[float]
+    pixel_std: Sequence[float]
+
+
+def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _TrainedOn]:
+    cfg = get_default_config()
+    if not path:
+        if not name:
+            raise InputError("no model: give model_path, a checkpoint, or model_name, one of torchreid's")
+        model = build_model(name, last_stride=None, bnneck=False)
+    else:
+        checkpoint = load_checkpoint(path)
+        stored_name = backbone_named_in(checkpoint)
+        if name and stored_name and name != stored_name:
+            raise InputError(f"{path} holds weights of {stored_name}, not of {name}: leave the model's name out")
+        if not (name or stored_name):
+            find_state_dict(checkpoint, path)  # a file that is no checkpoint at all deserves that answer
+            raise InputError(f"{path} does not say which backbone its weights are of: give the model's name with it")
+        if isinstance(checkpoint.get("config"), str):
+            _read_configuration(checkpoint["config"], cfg, path)
+            settings: dict[str, Any] = {
+                "pooling": cfg.model.pooling,
+                "last_stride": cfg.model.last_stride,
+                "embedding_dim": cfg.model.embedding_dim,
+                "bnneck": cfg.model.bnneck,
+            }
+        else:
+            settings = _settings_seen_in(find_state_dict(checkpoint, path))
+        model = build_model(name or str(stored_name), pretrained=False, **settings)
+        load_weights(model, path)
+    image_size = model.input_size or (cfg.data.height, cfg.data.width)
+    return model, _TrainedOn(image_size, cfg.data.norm_mean, cfg.data.norm_std)
+
+
+def _read_configuration(text: str, cfg: Any, path: str | os.PathLike[str]) -> None:
+    """Takes ``model`` and ``data`` of a checkpoint's configuration over into ``cfg``; other keys do not matter here."""
+    try:
+        stored = yaml.safe_load(text)
+        for section in ("model", "data"):
+            for key, value in stored[section].items():
+                if key in cfg[section]:
+                    cfg[section][key] = value
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"the configuration in {path} cannot be read ({type(error).__name__}): give a checkpoint that "
+            "tools/train_hhcl.py wrote"
+        ) from error
+
+
+def _settings_seen_in(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The settings of ``build_model`` as far as names and shapes of weights tell them."""
+    has_neck = "neck.running_mean" in weights
+    has_embedding = "embedding.weight" in weights
+    return {
+        "pooling": "gem" if any(key.split(".")[-1] == "p" for key in weights) else "avg",
+        "embedding_dim": len(weights["embedding.weight"]) if has_embedding else 0,
+        "bnneck": has_neck,
+        # Only this package has these layers, and its stride is 1; other files are torchreid's.
+        "last_stride": 1 if has_neck or has_embedding else None,
+    }
+
+
+class _Pixels(Dataset[tuple[Tensor, bool]]):
+    """Pictures as (3, H, W) uint8 of one size, and whether they could be read."""
+
+    def __init__(self, pictures: Sequence[Picture], height: int, width: int) -> None:
+        self.pictures = pictures
+        self.height = height
+        self.width = width
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, bool]:
+        try:
+            picture = _open(self.pictures[index]).resize((self.width, self.height), Image.Resampling.BICUBIC)
+        except UNREADABLE:
+            return torch.zeros(3, self.height, self.width, dtype=torch.uint8), False
+        return image_functional.pil_to_tensor(picture), True
+
+
+def _open(picture: Picture) -> Image.Image:
+    if isinstance(picture, (str, os.PathLike)):
+        return open_image(picture)
+    return to_rgb(picture if isinstance(picture, Image.Image) else image_functional.to_pil_image(picture))
+
+
+def _is_normalized(picture: Any) -> bool:
+    return isinstance(picture, Tensor) and picture.is_floating_point()
+
+
+def _stack(images: Sequence[Any]) -> Tensor:
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise InputError(f"tensors of different shapes ({', '.join(map(str, sorted(shapes)))}): make them equal")
+    return torch.stack(list(images))
+
+
+def _check_picture(picture: Any) -> None:
+    if isinstance(picture, (str, os.PathLike, Image.Image)):
+        return
+    if isinstance(picture, np.ndarray):
+        is_picture = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))
+        if picture.dtype != np.uint8 or not is_picture or 0 in picture.shape:
+            raise InputError(
+                f"an array of {picture.dtype} and shape {picture.shape} is no picture: give uint8 {ARRAY_SHAPES}"
+            )
+    elif isinstance(picture, Tensor):
+        if picture.dtype != torch.uint8 or picture.dim() != 3 or picture.shape[0] != 3 or 0 in picture.shape:
+            raise InputError(
+                f"a tensor of {picture.dtype} and shape {tuple(picture.shape)} is no picture: give uint8 pixels "
+                "(3, height, width), or a list of normalised floating-point tensors only"
+            )
+    else:
+        raise TypeError(f"a {type(picture).__name__} is no picture: give paths, numpy arrays, PIL images or tensors")
+
+
+def _height_and_width(size: Sequence[int] | int) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    if not all(isinstance(side, int) and side > 0 for side in (height, width)):
+        raise InputError(f"image size {height} x {width}: give height and width in pixels, such as 256 128")
+    return height, width
+
+
+def _choose_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.zeros(1, device=chosen).item()
+    # PyTorch's back ends say in their own ways that they are not there.
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0].split(". ")[0]
+        raise InputError(
+            f"device is {str(device)!r}, which PyTorch cannot use here ({reason}): leave it out, or give cpu, or one "
+            "GPU as cuda:0"
+        ) from error
+    return chosen
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

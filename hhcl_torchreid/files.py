@@ -1,0 +1,171 @@
+"""Files: written whole or not at all; and tables that every program can read."""
+
+import csv
+import errno
+import io
+import os
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import IO, Any
+
+from .errors import InputError
+
+__all__ = ["csv_text", "libraries_writing", "replacing", "visible", "writing"]
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula, which may open addresses and start programs."""
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    r"""Lays out a table as CSV.
+
+    Text that a spreadsheet would run as a formula is kept from that: a path begins with ``./`` then, other text with an
+    apostrophe. Bytes of a name that are not Unicode are written with backslash escapes.
+
+    Args:
+        columns: their names.
+        rows: of cells; paths are of a type of :mod:`pathlib`.
+
+    Returns:
+        The text, with a line break at its end.
+
+    Example:
+        >>> csv_text(["path", "camera"], [(PurePath("=1+1.jpg"), "@hall"), (PurePath("a, b.jpg"), "-1")])
+        'path,camera\n./=1+1.jpg,\'@hall\n"a, b.jpg",-1\n'
+    """
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    # Python before 3.13 leaves a lone carriage return without quotes, and readers end the line at it.
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(columns)
+    for row in rows:
+        cells = [_cell(value) for value in row]
+        writer = quoted if any("\r" in str(cell) for cell in cells) else plain
+        writer.writerow(cells)
+    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, (str, PurePath)) or not (text := str(value)).startswith(FORMULA):
+        return value
+    if isinstance(value, PurePath):
+        return f"./{text}"
+    return text if _is_number(text) else f"'{text}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def visible(path: str | os.PathLike[str]) -> str:
+    """A path in one line that can do nothing to a terminal: what is not printable is written with backslash escapes."""
+    text = os.fspath(path)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+@contextmanager
+def replacing(
+    path: str | os.PathLike[str], mode: str = "w", consequence: str = "", option: str = "data.save_dir"
+) -> Iterator[IO[Any]]:
+    """Opens a file that takes the place of ``path`` when the context ends well, and never does when it does not.
+
+    It is written beside ``path``, in a folder that is made if need be, brought to the disk and renamed: a reader, a
+    full disk or a ``kill`` never sees half of it, and what stood at ``path`` stands until then. What a process that was
+    killed has left half written is taken away.
+
+    Args:
+        path: the file.
+        mode: ``"w"`` for text in UTF-8, with its line breaks as they are, or ``"wb"``.
+        consequence: as for :func:`writing`.
+        option: as for :func:`writing`.
+
+    Raises:
+        InputError: the operating system refused, or ``path`` is a folder, a device or a pipe.
+    """
+    path = Path(path)
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path, consequence, option):
+        _refuse_special(path, option)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        try:
+            with open(temporary, mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _refuse_special(path: Path, option: str) -> None:
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"cannot write {path}: it is no ordinary file; set {option} to another place")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What processes that are gone began and never finished."""
+    for leftover in path.parent.glob(f".{_literal(path.name)}.*.tmp"):
+        number = leftover.name.split(".")[-2]
+        if number.isdigit() and not Path("/proc", number).exists() and Path("/proc/self").exists():
+            leftover.unlink(missing_ok=True)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+@contextmanager
+def writing(path: str | Path, consequence: str = "", option: str = "data.save_dir") -> Iterator[None]:
+    """Turns a full disk, a vanished folder or missing rights into one sentence about ``path``.
+
+    Args:
+        path: what is being written.
+        consequence: what this means for other files, as a clause.
+        option: the setting that chooses another folder.
+
+    Raises:
+        InputError: the operating system refused.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch.save turns an OSError of its file into a RuntimeError.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        raise InputError(
+            f"cannot write {path}: {reason}{consequence}; free some space there or set {option} to a folder that can "
+            "be written"
+        ) from error
+
+
+@contextmanager
+def libraries_writing(folder: str | Path) -> Iterator[None]:
+    """The same for what libraries write to a run's folder in their own time, such as TensorBoard's events.
+
+    Raises:
+        InputError: the disk is full or broken, or the folder has vanished.
+    """
+    hook = threading.excepthook
+    # TensorBoard's thread hands its error on to the main thread, which says it in a sentence.
+    threading.excepthook = lambda thread: None if issubclass(thread.exc_type, OSError) else hook(thread)
+    try:
+        yield
+    except OSError as error:
+        is_in_folder = error.filename is not None and os.fsdecode(error.filename).startswith(str(folder))
+        if error.errno not in DISK_ERRORS and not is_in_folder:
+            raise
+        with writing(folder, "; the last checkpoint is as it was"):
+            raise
+    finally:
+        threading.excepthook = hook

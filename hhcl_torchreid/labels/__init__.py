@@ -1,0 +1,1 @@
+"""From features to pseudo labels, once per epoch."""

@@ -1,0 +1,1 @@
+"""Backbones as embedding networks, and their weights."""

@@ -1,0 +1,1 @@
+"""What a run keeps: its history, its state, its folder, its pictures."""

@@ -1,0 +1,231 @@
+"""What a run leaves to look at: tables, curves, and pictures of clusters and rankings."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as image_functional
+from torchvision.utils import make_grid
+
+from ..data.bank import ImageBank
+from ..data.screening import LeftOut
+from ..files import csv_text, writing
+
+__all__ = [
+    "METRIC_COLUMNS",
+    "comparison_table",
+    "draw_clusters",
+    "draw_curves",
+    "draw_rankings",
+    "write_labels",
+    "write_left_out",
+    "write_metrics",
+]
+
+METRIC_COLUMNS = (
+    "epoch",
+    "loss",
+    "lr",
+    "clusters",
+    "outliers",
+    "largest_cluster",
+    "ari",
+    "nmi",
+    "self_retrieval",
+    "mAP",
+    "rank1",
+    "seconds_extract",
+    "seconds_label",
+    "seconds_train",
+    "seconds_data",
+    "seconds_evaluate",
+)
+NEED_LABELS = ("ari", "nmi", "mAP", "rank1", "seconds_evaluate")
+
+
+def write_metrics(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Writes one line per epoch; epoch 0 is the untrained model, and what was not measured stays empty.
+
+    The columns that need labels, of the test set or of the training images, are there only if those are.
+
+    Args:
+        rows: a mapping from ``METRIC_COLUMNS`` to numbers for each epoch.
+        path: the CSV file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = io.StringIO()
+    columns = [name for name in METRIC_COLUMNS if name not in NEED_LABELS or any(name in row for row in rows)]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_text(path, text.getvalue())
+
+
+def write_labels(records: Sequence[tuple[str, int, int, int]], labels: Tensor, path: str | Path) -> None:
+    """Writes image, camera and pseudo label (-1: outlier) of every training image.
+
+    Args:
+        records: torchreid's (path, pid, camid, dsetid).
+        labels: (N,) int64.
+        path: the CSV file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    rows = [(Path(image), camera, label) for (image, _, camera, _), label in zip(records, labels.tolist(), strict=True)]
+    _write_text(path, csv_text(("image", "camera", "label"), rows))
+
+
+def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
+    """Writes the images that are not used, and why.
+
+    Args:
+        left_out: from :func:`hhcl_torchreid.data.screening.screen_images`.
+        path: the CSV file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    _write_text(path, csv_text(("image", "reason"), [(image.path, image.reason) for image in left_out]))
+
+
+def _write_text(path: str | Path, text: str) -> None:
+    """Renames a finished file into place: a reader, or a full disk, never sees half of one."""
+    temporary = Path(f"{path}.tmp")
+    with writing(path):
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Draws what was measured over the epochs: accuracy, loss, clusters, and the quality of labels.
+
+    Args:
+        rows: as :func:`write_metrics` takes them.
+        path: the PNG file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    panels = (
+        ("accuracy on the test set", ("mAP", "rank1")),
+        ("loss", ("loss",)),
+        ("pseudo labels", ("clusters", "outliers", "largest_cluster")),
+        ("pseudo labels against the truth", ("ari", "nmi")),
+        ("without any label", ("self_retrieval",)),
+    )
+    measured = [panel for panel in panels if any(row.get(column) is not None for row in rows for column in panel[1])]
+    num_rows = -(-len(measured) // 2)
+    figure = Figure(figsize=(11, 3.25 * num_rows), layout="constrained")
+    for position, (title, columns) in enumerate(measured, start=1):
+        axes = figure.add_subplot(num_rows, 2, position)
+        for column in columns:
+            points = [(row["epoch"], row[column]) for row in rows if row.get(column) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=column.replace("_", " "))
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        if {"mAP", "ari", "self_retrieval"} & set(columns):
+            axes.set_ylim(0, 1)
+    with writing(path):
+        figure.savefig(path, dpi=110)
+
+
+def draw_clusters(
+    bank: ImageBank, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
+) -> None:
+    """Draws a sheet of clusters, one a row, from the largest down; a row goes through its cameras in turn.
+
+    Args:
+        bank: the N images.
+        labels: (N,) int64, -1 for outliers.
+        cameras: (N,) int.
+        path: the PNG file.
+        rows: clusters shown.
+        columns: images of each shown.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    shown = []
+    for cluster in torch.bincount(labels[labels >= 0]).argsort(descending=True, stable=True)[:rows]:
+        members = torch.nonzero(labels == cluster).flatten().tolist()
+        shown.append(_alternate(members, cameras)[:columns])
+    if shown:
+        tiles: list[Tensor] = []
+        for images in bank.batches(shown):
+            blank = images.new_full((columns - len(images), *images.shape[1:]), 255)
+            tiles += torch.cat([images, blank]).cpu()
+        sheet = make_grid(tiles, nrow=columns, padding=4, pad_value=255)
+        with writing(path):
+            image_functional.to_pil_image(sheet).save(path)
+
+
+def _alternate(members: Sequence[int], cameras: np.ndarray) -> list[int]:
+    """Orders images so that the first ones of each camera come before the second ones."""
+    seen: dict[int, int] = {}
+    turn = {}
+    for image in members:
+        turn[image] = seen[cameras[image]] = seen.get(cameras[image], 0) + 1
+    return sorted(members, key=lambda image: (turn[image], cameras[image]))
+
+
+def draw_rankings(folder: str | Path, path: str | Path, rows: int = 8) -> bool:
+    """Puts some of torchreid's ranking pictures on one sheet.
+
+    Args:
+        folder: what ``visualize_ranked_results`` wrote, one JPEG per query.
+        path: the PNG file.
+        rows: pictures taken, evenly spaced over the queries.
+
+    Returns:
+        Whether there was any picture.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    pictures = sorted(Path(folder).glob("*.jpg"))
+    if not pictures:
+        return False
+    chosen = [pictures[i] for i in sorted(set(np.linspace(0, len(pictures) - 1, rows).astype(int)))]
+    images = [Image.open(picture).convert("RGB") for picture in chosen]
+    sheet = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        sheet.paste(image, (0, top))
+        top += image.height
+    with writing(path):
+        sheet.save(path)
+    return True
+
+
+def comparison_table(columns: Mapping[str, Mapping[str, float]]) -> str:
+    """Lays out results side by side.
+
+    Args:
+        columns: title -> {measure -> fraction}, as in ``{"before": {"mAP": 0.42}, "after": {"mAP": 0.71}}``.
+
+    Returns:
+        A plain text table in percent, one measure a line.
+    """
+    measures = list(dict.fromkeys(measure for results in columns.values() for measure in results))
+    lines = [" " * 8 + "".join(f"{title:>10}" for title in columns)]
+    for measure in measures:
+        cells = (f"{results[measure]:>10.1%}" if measure in results else " " * 10 for results in columns.values())
+        lines.append(f"{measure:<8}" + "".join(cells))
+    return "\n".join(lines)

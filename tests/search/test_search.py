@@ -1,0 +1,408 @@
+"""Search: the right order, features on disk that follow the files, and what is written to look at."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import search as tool
+import torch
+from PIL import Image
+
+from hhcl_torchreid import FeatureExtractor, build_model
+from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
+from hhcl_torchreid.config import load_config
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.search import Gallery, Match, Ranking, load_gallery, rank
+from hhcl_torchreid.search.gallery import beside
+from hhcl_torchreid.search.ranking import nearest
+from hhcl_torchreid.search.results import MATCH_FRAME, draw_ranking, table
+
+REPOSITORY = Path(__file__).parents[2]
+ODD_NAMES = ("two words.png", 'it\'s "quoted".png', "<b>&amp;,;.png", "人物 Ünïcode.png", "new\nline.png")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny images leave a second thread nothing to do but to wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def save_model(path, seed):
+    torch.manual_seed(seed)
+    model = build_model("shufflenet_v2_x0_5", pretrained=False)
+    cfg = load_config(overrides={"model.name": model.name, "data.height": 32, "data.width": 16})
+    save_checkpoint({"state_dict": model.state_dict(), "model_name": model.name, "config": cfg.dump()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model") / "model-best.pth.tar", seed=0)
+
+
+@pytest.fixture(scope="module")
+def extractor(weights):
+    return FeatureExtractor(model_path=weights, device="cpu", verbose=False, workers=0)
+
+
+@pytest.fixture(autouse=True)
+def user_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    return tmp_path / "user-cache"
+
+
+def save_image(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 3, 3), np.uint8)
+    Image.fromarray(noise).resize((24, 48), Image.Resampling.BILINEAR).save(path)
+    return path
+
+
+@pytest.fixture
+def crops(tmp_path):
+    for number in range(8):
+        save_image(tmp_path / "crops" / f"camera{number % 3}" / f"{number}.png", number)
+    return tmp_path / "crops"
+
+
+def read_csv(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def call(weights, crops, tmp_path, capsys):
+    """Runs the tool; gives exit code, standard output and standard error."""
+
+    def run(*flags, query=None, gallery=None):
+        queries = [str(path) for path in query or [crops / "camera0" / "0.png"]]
+        flags = [*flags] if "--weights" in flags else ["--weights", str(weights), *flags]
+        flags = [*flags] if "--out" in flags else [*flags, "--out", str(tmp_path / "out")]
+        code = tool.main([*flags, "--gallery", str(gallery or crops), "--query", *queries])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def assert_one_sentence(result, *named):
+    code, _, error = result
+    assert code == 2
+    assert error.startswith("error: ") and len(error.strip().splitlines()) == 1
+    for name in named:
+        assert str(name) in error
+
+
+class TestRanking:
+    def test_order_equals_a_slow_search(self):
+        generator = np.random.default_rng(0)
+        queries, gallery = (generator.normal(size=(n, 16)).astype(np.float32) for n in (7, 50))
+        indices, similarities = nearest(queries, gallery, 5)
+        for query, row, values in zip(queries, indices, similarities, strict=True):
+            slow = [float(np.dot(query.astype(float), other)) for other in gallery]
+            assert row.tolist() == sorted(range(50), key=lambda other: -slow[other])[:5]
+            np.testing.assert_allclose(values, [slow[other] for other in row], rtol=1e-5)
+
+    def test_a_small_gallery_gives_fewer(self):
+        assert nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 9)[0].shape == (3, 3)
+
+    def test_the_querys_own_file_is_no_match_by_whatever_name(self, crops, extractor, tmp_path):
+        (tmp_path / "link.png").symlink_to(crops / "camera0" / "0.png")
+        gallery = load_gallery(crops, extractor)
+        for query in (crops / "camera0" / "0.png", tmp_path / "link.png", crops / ".." / "crops" / "camera0" / "0.png"):
+            (ranking,) = rank([query], extractor([query]).numpy(), gallery, topk=20)
+            assert len(ranking.matches) == 7
+            assert crops / "camera0" / "0.png" not in [match.path for match in ranking.matches]
+
+    def test_a_copy_is_the_best_match(self, crops, extractor):
+        shutil.copy(crops / "camera2" / "5.png", crops / "copy.png")
+        query = crops / "camera2" / "5.png"
+        (ranking,) = rank([query], extractor([query]).numpy(), load_gallery(crops, extractor), topk=1)
+        assert ranking.matches[0].path == crops / "copy.png"
+        assert ranking.matches[0].similarity == pytest.approx(1, abs=1e-5)
+
+
+class TestFeaturesOnDisk:
+    def assert_holds(self, gallery, extractor, num_extracted):
+        assert gallery.num_extracted == num_extracted
+        np.testing.assert_allclose(gallery.features, extractor(gallery.paths).numpy(), atol=1e-5)
+
+    def test_are_used_again(self, crops, extractor):
+        first, second = (load_gallery(crops, extractor) for _ in range(2))
+        self.assert_holds(first, extractor, 8)
+        self.assert_holds(second, extractor, 0)
+        assert first.paths == second.paths == sorted(crops.glob("*/*.png"))
+        assert first.cache == second.cache == crops.parent / "crops.features.npz"
+        np.testing.assert_array_equal(first.features, second.features)
+
+    def test_follow_added_removed_and_modified_files(self, crops, extractor):
+        load_gallery(crops, extractor)
+        save_image(crops / "camera9" / "new.png", 100)
+        gallery = load_gallery(crops, extractor)
+        self.assert_holds(gallery, extractor, 1)
+        assert len(gallery.paths) == 9
+
+        (crops / "camera1" / "1.png").unlink()
+        gallery = load_gallery(crops, extractor)
+        self.assert_holds(gallery, extractor, 0)
+        assert len(gallery.paths) == 8
+        with np.load(gallery.cache) as kept:
+            assert len(kept["names"]) == 8
+
+        save_image(crops / "camera0" / "3.png", 200)
+        self.assert_holds(load_gallery(crops, extractor), extractor, 1)
+
+        (crops / "camera0" / "3.png").rename(crops / "camera0" / "another.png")
+        self.assert_holds(load_gallery(crops, extractor), extractor, 1)
+        self.assert_holds(load_gallery(crops, extractor), extractor, 0)
+
+    def test_only_the_time_tells_a_change_of_equal_size(self, crops, extractor):
+        picture = crops / "camera0" / "0.bmp"
+        save_image(picture, 1)
+        load_gallery(crops, extractor)
+        size = picture.stat().st_size
+        save_image(picture, 2)
+        os.utime(picture, ns=(time.time_ns() + 10**9,) * 2)
+        assert picture.stat().st_size == size
+        self.assert_holds(load_gallery(crops, extractor), extractor, 1)
+
+    def test_follow_the_model_and_its_settings(self, crops, extractor, weights, tmp_path):
+        load_gallery(crops, extractor)
+        settings = {"device": "cpu", "verbose": False}
+        shutil.copy(weights, tmp_path / "copy.pth.tar")
+        self.assert_holds(
+            load_gallery(crops, FeatureExtractor(model_path=tmp_path / "copy.pth.tar", **settings)), extractor, 0
+        )
+        other = FeatureExtractor(model_path=save_model(tmp_path / "other.pth.tar", seed=1), **settings)
+        self.assert_holds(load_gallery(crops, other), other, 8)
+        larger = FeatureExtractor(model_path=weights, image_size=(64, 32), **settings)
+        self.assert_holds(load_gallery(crops, larger), larger, 8)
+
+    def test_unreadable_files_are_left_out_and_not_tried_again(self, crops, extractor):
+        (crops / "camera0" / "broken.png").write_bytes(b"no image")
+        (crops / "camera0" / "nowhere.png").symlink_to("nowhere")
+        for num_extracted in (10, 0):
+            gallery = load_gallery(crops, extractor)
+            assert gallery.unreadable == [crops / "camera0" / "broken.png", crops / "camera0" / "nowhere.png"]
+            self.assert_holds(gallery, extractor, num_extracted)
+        save_image(crops / "camera0" / "broken.png", 50)
+        assert load_gallery(crops, extractor).unreadable == [crops / "camera0" / "nowhere.png"]
+
+    @pytest.mark.parametrize("content", [b"", b"no archive", "pickle", "half", "another shape"])
+    def test_a_spoiled_file_is_made_anew(self, crops, extractor, content, tmp_path):
+        cache = load_gallery(crops, extractor).cache
+        if content == "pickle":
+            np.savez(cache, names=np.array([Path], dtype=object))
+        elif content == "half":
+            cache.write_bytes(cache.read_bytes()[:2000])
+        elif content == "another shape":
+            with np.load(cache) as kept:
+                arrays = {**kept, "features": kept["features"][1:]}
+            np.savez(cache, **arrays)
+        else:
+            cache.write_bytes(content)
+        self.assert_holds(load_gallery(crops, extractor), extractor, 8)
+        self.assert_holds(load_gallery(crops, extractor), extractor, 0)
+
+    def test_need_no_pickle(self, crops, extractor):
+        with np.load(load_gallery(crops, extractor).cache, allow_pickle=False) as kept:
+            assert kept["features"].dtype == np.float32 and kept["names"].tolist()[0] == "camera0/0.png"
+
+    def test_leave_nothing_else_behind(self, crops, extractor, tmp_path):
+        load_gallery(crops, extractor)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["crops", "crops.features.npz"]
+
+    def test_go_to_the_users_cache_where_the_place_beside_cannot_be_written(self, crops, extractor, call, user_cache):
+        beside(crops).mkdir()  # stands in the way, for root too
+        self.assert_holds(load_gallery(crops, extractor), extractor, 8)
+        gallery = load_gallery(crops, extractor)
+        self.assert_holds(gallery, extractor, 0)
+        assert gallery.cache.parent == user_cache / "hhcl_torchreid"
+        code, output, _ = call()
+        assert code == 0
+        assert f"kept in {gallery.cache}, because {beside(crops)} cannot be written" in output
+
+    def test_go_nowhere_where_nothing_can_be_written(self, crops, extractor, call, user_cache):
+        beside(crops).mkdir()
+        user_cache.write_text("in the way")
+        gallery = load_gallery(crops, extractor)
+        self.assert_holds(gallery, extractor, 8)
+        assert gallery.cache is None
+        code, output, _ = call()
+        assert code == 0 and "Features are not kept" in output
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_without_permission_to_write(self, crops, extractor, user_cache):
+        crops.parent.chmod(0o555)
+        try:
+            gallery = load_gallery(crops, extractor)
+        finally:
+            crops.parent.chmod(0o755)
+        assert gallery.cache.parent == user_cache / "hhcl_torchreid"
+
+
+class TestTool:
+    def test_table_csv_and_pictures(self, call, crops, extractor, tmp_path):
+        queries = [crops / "camera0" / "0.png", save_image(tmp_path / "wanted.png", 4)]
+        code, output, error = call("--topk", "3", query=queries)
+        assert code == 0, error
+        rows = read_csv(tmp_path / "out" / "search.csv")
+        assert [row["rank"] for row in rows] == ["1", "2", "3"] * 2
+        assert rows[3]["match"] == str(crops / "camera1" / "4.png") and float(rows[3]["similarity"]) > 0.9999
+
+        features = {path: extractor(path)[0].double() for path in [*queries, *crops.glob("*/*.png")]}
+        for query in queries:
+            others = {path: float(features[query] @ features[path]) for path in crops.glob("*/*.png") if path != query}
+            best = sorted(others, key=lambda path: -others[path])[:3]
+            mine = [row for row in rows if row["query"] == str(query)]
+            assert [row["match"] for row in mine] == [str(path) for path in best]
+            for row, path in zip(mine, best, strict=True):
+                assert float(row["similarity"]) == pytest.approx(others[path], abs=1e-5)
+                assert f"{float(row['similarity']):.4f}  {path}" in output
+        pictures = sorted((tmp_path / "out" / "rankings").iterdir())
+        assert [picture.name for picture in pictures] == ["1_0.jpg", "2_wanted.jpg"]
+
+    def test_a_folder_of_queries(self, call, crops, tmp_path):
+        code, _, _ = call(query=[crops / "camera1", crops / "camera0" / "0.png"])
+        assert code == 0
+        assert [row["query"] for row in read_csv(tmp_path / "out" / "search.csv")][::7] == [
+            *(str(path) for path in sorted((crops / "camera1").iterdir())),
+            str(crops / "camera0" / "0.png"),
+        ]
+
+    def test_weights_alone_with_name_and_size(self, call, tmp_path):
+        torch.save(build_model("osnet_x0_25", pretrained=False).state_dict(), tmp_path / "bare.pth")
+        flags = ("--weights", str(tmp_path / "bare.pth"), "--model-name", "osnet_x0_25", "--image-size", "64", "32")
+        code, output, error = call(*flags)
+        assert code == 0 and "features extracted anew: 8" in output, error
+
+    def test_queries_of_one_name_have_a_picture_each(self, call, tmp_path):
+        queries = [save_image(tmp_path / folder / "same.png", 1) for folder in "ab"]
+        assert call(query=queries)[0] == 0
+        assert len(list((tmp_path / "out" / "rankings").iterdir())) == 2
+
+    def test_odd_file_names(self, call, tmp_path):
+        names = [*ODD_NAMES, os.fsdecode(b"not \xff unicode.png"), "x" * 251 + ".png"]
+        gallery = tmp_path / "odd gallery <&>"
+        for seed, name in enumerate(names):
+            save_image(gallery / name, seed)
+        for _ in range(2):
+            code, output, error = call(query=[gallery], gallery=gallery)
+            assert code == 0, error
+            assert "features extracted anew: " in output and "\\n" in output and "new\nline" not in output
+        assert "features extracted anew: 0" in output
+        rows = read_csv(tmp_path / "out" / "search.csv")
+        written = {str(gallery / name).encode("utf-8", "backslashreplace").decode() for name in names}
+        assert {row["query"] for row in rows} == {row["match"] for row in rows} == written
+        assert len(list((tmp_path / "out" / "rankings").iterdir())) == len(names)
+
+    def test_of_many_queries_the_first_are_printed(self):
+        rankings = [Ranking(Path(f"{number}.png"), [Match(Path("a.png"), 0.5)]) for number in range(23)]
+        assert "query 19.png" in table(rankings) and "query 20.png" not in table(rankings)
+        assert table(rankings).endswith("... and 3 more queries")
+
+    def test_a_gallery_of_the_query_alone(self, call, tmp_path):
+        query = save_image(tmp_path / "one" / "only.png", 0)
+        code, output, _ = call(query=[query], gallery=tmp_path / "one")
+        assert code == 0 and "nothing but the query itself" in output
+
+    def test_the_real_command(self, weights, crops, tmp_path):
+        command = [sys.executable, "tools/search.py", "--weights", str(weights), "--query", "nowhere.png"]
+        command += ["--gallery", str(crops), "--out", str(tmp_path / "out")]
+        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+        assert result.stderr.strip().splitlines()[-1].startswith("error: no query nowhere.png")
+
+
+class TestPicture:
+    def test_is_laid_out_as_torchreid_does(self, tmp_path):
+        colours = ["#ff0000", "#00ff00", "#0000ff"]
+        paths = [tmp_path / f"{number}.png" for number in range(3)]
+        for path, colour in zip(paths, colours, strict=True):
+            Image.new("RGB", (20, 40), colour).save(path)
+        ranking = Ranking(paths[0], [Match(paths[1], 0.9), Match(paths[2], 0.8)])
+        picture = draw_ranking(ranking, (128, 64))
+        assert picture.size == (3 * 128 + 2 * 10 + 90, 256 + 18)
+        for left, colour, frame in ((0, 0, "#000000"), (228, 1, MATCH_FRAME), (366, 2, MATCH_FRAME)):
+            box = [picture.getpixel((left + x, y)) for x, y in ((64, 128), (6, 6), (121, 249))]
+            assert box == [tuple(bytes.fromhex(colours[colour][1:]))] * 3
+            corners = [picture.getpixel((left + x, y)) for x, y in ((0, 0), (4, 128), (123, 128), (127, 255), (64, 4))]
+            assert corners == [tuple(bytes.fromhex(frame[1:]))] * 5
+        assert picture.getpixel((180, 128)) == (255, 255, 255)
+
+    def test_as_many_matches_as_a_picture_holds_are_drawn(self, tmp_path):
+        query = save_image(tmp_path / "a.png", 0)
+        picture = draw_ranking(Ranking(query, [Match(query, 0.5)] * 600), (128, 64))
+        assert 128 + 90 + 470 * 138 < picture.width <= 65_500
+        picture.save(tmp_path / "picture.jpg")
+
+
+class TestBadInput:
+    def test_an_empty_gallery(self, call, tmp_path):
+        (tmp_path / "empty").mkdir()
+        assert_one_sentence(call(gallery=tmp_path / "empty"), "no image", tmp_path / "empty")
+
+    def test_a_gallery_that_is_not_there(self, call, tmp_path):
+        assert_one_sentence(call(gallery=tmp_path / "nowhere"), tmp_path / "nowhere")
+
+    def test_a_gallery_of_unreadable_files(self, call, tmp_path):
+        (tmp_path / "bad").mkdir()
+        (tmp_path / "bad" / "a.png").write_bytes(b"no image")
+        assert_one_sentence(call(gallery=tmp_path / "bad"), tmp_path / "bad", "can be read")
+
+    def test_a_query_that_is_no_image(self, call, tmp_path):
+        (tmp_path / "note.txt").write_text("hello")
+        assert_one_sentence(call(query=[tmp_path / "note.txt"]), "unreadable", tmp_path / "note.txt")
+        assert_one_sentence(call(query=[tmp_path / "nowhere.png"]), tmp_path / "nowhere.png")
+        (tmp_path / "two\nlines.png").write_text("hello")
+        assert_one_sentence(call(query=[tmp_path / "two\nlines.png"]), r"two\nlines.png")
+
+    def test_weights_that_are_none(self, call, tmp_path):
+        (tmp_path / "text.pth").write_text("weights")
+        assert_one_sentence(call("--weights", str(tmp_path / "text.pth")), tmp_path / "text.pth")
+        assert_one_sentence(call("--weights", "nowhere.pth"), "nowhere.pth")
+
+    def test_weights_of_another_backbone(self, call, weights):
+        assert_one_sentence(call("--model-name", "resnet50"), weights, "shufflenet_v2_x0_5", "resnet50")
+
+    def test_a_model_whose_features_are_no_numbers(self, call, weights, tmp_path, crops):
+        stored = load_checkpoint(weights)
+        spoilt = {name: value * torch.nan for name, value in stored["state_dict"].items()}
+        save_checkpoint({**stored, "state_dict": spoilt}, tmp_path / "nan.pth.tar")
+        assert_one_sentence(call("--weights", str(tmp_path / "nan.pth.tar")), "NaN")
+        extractor = FeatureExtractor(model_path=tmp_path / "nan.pth.tar", device="cpu", verbose=False)
+        with pytest.raises(InputError, match="NaN"):
+            load_gallery(crops, extractor)
+        assert not beside(crops).exists()
+
+    def test_an_image_size_that_is_none(self, call):
+        for size in (("0", "0"), ("-5", "64")):
+            assert_one_sentence(call("--image-size", *size), " x ".join(size), "height and width")
+
+    def test_no_matches_wanted(self, call):
+        assert_one_sentence(call("--topk", "0"), "--topk")
+
+    def test_a_folder_that_cannot_be_written(self, call, tmp_path):
+        (tmp_path / "file").write_text("")
+        assert_one_sentence(call("--out", str(tmp_path / "file" / "out")), tmp_path / "file" / "out", "--out")
+
+    def test_an_image_that_vanishes(self, tmp_path):
+        with pytest.raises(InputError, match=r"gone\.png"):
+            draw_ranking(Ranking(tmp_path / "gone.png", []), (128, 64))
+
+
+def test_a_gallery_can_be_made_of_features(tmp_path):
+    """Those who have features already need no folder."""
+    rows = np.eye(4, dtype=np.float32)
+    gallery = Gallery([Path(f"{n}.png") for n in range(4)], rows, [], 0, None)
+    (ranking,) = rank([Path("query.png")], rows[2:3], gallery, topk=2)
+    assert ranking.matches[0] == Match(Path("2.png"), 1.0)

@@ -1,0 +1,338 @@
+"""The command line: whole runs, and one clear sentence with exit code 2 for whatever is wrong."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import assign_identities
+import list_settings
+import pytest
+import torch
+import train_hhcl
+from small_runs import SMALL, pairs
+
+from hhcl_torchreid import build_model, runner
+from hhcl_torchreid.config import get_default_config, load_config
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def call(data_root, tmp_path, capsys):
+    """Runs the tool; gives exit code, standard output and standard error."""
+
+    def run(*flags, root=data_root, **settings):
+        settings = {key.replace("__", "."): value for key, value in settings.items()}
+        settings = {**SMALL, "data.save_dir": tmp_path / "log", **settings}
+        code = train_hhcl.main([*flags, "--root", str(root), *pairs(settings)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished_run(data_root, tmp_path_factory):
+    """The last checkpoint of a run of one epoch."""
+    log = tmp_path_factory.mktemp("log")
+    assert train_hhcl.main(["--root", str(data_root), *pairs({**SMALL, "data.save_dir": log})]) == 0
+    return log / "model" / "model-last.pth.tar"
+
+
+def assert_one_sentence(code, error, *named):
+    assert code == 2
+    lines = [line for line in error.strip().splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in error
+    for name in named:
+        assert str(name) in lines[0]
+
+
+def test_train_then_resume_then_evaluate(call, tmp_path):
+    code, output, error = call()
+    assert code == 0, error
+    assert "before" in output and "after" in output and "curves.png" in output
+    log = tmp_path / "log"
+    assert (log / "config.yaml").exists() and "clusters" in next(log.glob("train.log-*")).read_text()
+    last = log / "model" / "model-last.pth.tar"
+
+    code, output, error = call(model__resume=last, train__max_epoch=2)
+    assert code == 0, error
+    assert "1 epochs done" in output and torch.load(last, weights_only=True)["epoch"] == 2
+
+    code, output, error = call(
+        model__load_weights=last,
+        test__evaluate=True,
+        test__visrank=True,
+        test__rerank=True,
+        data__save_dir=tmp_path / "test",
+    )
+    assert code == 0, error
+    assert "Applying person re-ranking" in output and "after" in output
+    assert list((tmp_path / "test" / "visrank_market1501").glob("*.jpg"))
+    assert list((tmp_path / "test").glob("test.log-*"))
+
+
+def test_identities_at_the_end_are_those_of_the_tool(call, data_root, tmp_path, capsys):
+    code, output, error = call(test__identities=True)
+    assert code == 0, error
+    folder = tmp_path / "log" / "identities"
+    assert str(folder / "index.html") in output and (folder / "index.html").exists()
+    weights = tmp_path / "log" / "model" / "model-last.pth.tar"
+    root = data_root / "market1501" / "Market-1501-v15.09.15" / "bounding_box_train"
+    options = [f"--weights={weights}", f"--root={root}", f"--out={tmp_path / 'again'}", "--camera-regex=_c([0-9])"]
+    assert assign_identities.main([*options, "--device=cpu"]) == 0
+    with (
+        open(folder / "identities.csv", newline="") as ours,
+        open(tmp_path / "again" / "identities.csv", newline="") as again,
+    ):
+        ours, again = list(csv.DictReader(ours)), list(csv.DictReader(again))
+    assert [(row["path"], row["identity"]) for row in ours] == [(row["path"], row["identity"]) for row in again]
+    assert [row["camera"] for row in ours] == [f"camera {int(row['camera']) - 1}" for row in again]
+
+
+def test_identities_do_not_go_among_the_training_images(call, data_root):
+    root = data_root / "market1501" / "Market-1501-v15.09.15" / "bounding_box_train"
+    code, _, error = call(test__identities=True, data__save_dir=root / "log")
+    shutil.rmtree(root / "log")
+    assert_one_sentence(code, error, "data.save_dir", root)
+
+
+def test_resume_auto_starts_anew_where_there_is_nothing(call):
+    code, output, error = call(model__resume="auto", train__max_epoch=0)
+    assert code == 0, error
+    assert "Nothing to resume" in output
+
+
+def test_resume_auto_still_wants_pretrained_weights_where_there_is_nothing(call, monkeypatch):
+    asked = []
+
+    def build_offline(name, pretrained, **settings):
+        asked.append(pretrained)
+        return build_model(name, pretrained=False, **settings)
+
+    monkeypatch.setattr(runner, "build_model", build_offline)
+    assert call(model__resume="auto", model__pretrained=True, train__max_epoch=0)[0] == 0
+    assert call(model__resume="auto", model__pretrained=True)[0] == 0
+    assert call(model__resume="auto", model__pretrained=True)[0] == 0
+    assert asked == [True, True, False]
+
+
+def test_torchreids_flags_choose_data_sets_and_transforms(call, tmp_path):
+    code, output, error = call("-s", "synthetic", "-t", "market1501", "--transforms", "random_flip")
+    assert code == 0, error
+    assert "HHCL augments with random_flip and" in output
+    assert load_config(str(tmp_path / "log" / "config.yaml")).data.sources == ["synthetic"]
+
+
+def test_missing_folder(call, tmp_path):
+    code, _, error = call(root=tmp_path / "nowhere")
+    assert_one_sentence(code, error, tmp_path / "nowhere", "--root")
+
+
+def test_empty_folder(call, tmp_path):
+    for split in ("bounding_box_train", "query", "bounding_box_test"):
+        (tmp_path / "market1501" / split).mkdir(parents=True)
+    code, _, error = call(root=tmp_path)
+    assert_one_sentence(code, error, "market1501", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"model__nam": "resnet50"}, ["model.nam", "model.name"]),
+        ({"modell__name": "resnet50"}, ["modell"]),
+        ({"train__lr": "fast"}, ["str", "float"]),
+        ({"model__name": "resnet51"}, ["resnet51", "resnet50"]),
+        ({"model__pooling": "median"}, ["median", "gem"]),
+        ({"data__sources": "['market1502']"}, ["market1502", "market1501"]),
+        ({"train__batch_size": 30}, ["train.batch_size (30)", "sampler.num_instances (4"]),
+        ({"data__type": "video"}, ["data.type", "video"]),
+        ({"data__k_tfm": 2}, ["data.k_tfm"]),
+        ({"model__name": "hacnn"}, ["hacnn", "160 x 64"]),
+        ({"train__optim": "adamw"}, ["adamw"]),
+        ({"cluster__min_samples": 1000}, ["no cluster", "cluster.eps"]),
+        ({"cluster__eps": 1.5}, ["eps", "1.5"]),
+        ({"cluster__knn": "annoy"}, ["annoy"]),
+        ({"data__cache": "disk"}, ["data.cache", "'disk'", "ram"]),
+        ({"train__amp": "half"}, ["train.amp", "'half'", "bf16"]),
+        ({"model__load_weights": "nowhere.pth"}, ["nowhere.pth"]),
+        ({"model__resume": "nowhere.pth"}, ["nowhere.pth"]),
+        ({"train__max_epoch": -1}, ["train.max_epoch is -1", "whole number, 0 or more"]),
+        ({"engine__iters": 0}, ["engine.iters is 0", "at least one step"]),
+        ({"test__batch_size": 0}, ["test.batch_size is 0", "1 or more"]),
+        ({"data__workers": -1}, ["data.workers is -1", "0 or more"]),
+        ({"data__height": 0}, ["data.height is 0", "1 or more"]),
+        ({"data__norm_mean": "[0.5]"}, ["data.norm_mean", "three numbers"]),
+        ({"data__norm_std": "[0, 0, 0]"}, ["data.norm_std", "1e-06 or more"]),
+        ({"data__transforms": "[1]"}, ["data.transforms", "names"]),
+        ({"data__sources": "[]"}, ["data.sources is empty"]),
+        ({"data__save_dir": ""}, ["data.save_dir is empty"]),
+        ({"train__print_freq": 0}, ["train.print_freq is 0"]),
+        ({"train__seed": 2**32}, ["train.seed", "0 to 4294967295"]),
+        ({"train__stepsize": "[]"}, ["train.stepsize is empty"]),
+        ({"train__lr_scheduler": "multi_step", "train__stepsize": "['late']"}, ["train.stepsize", "whole numbers"]),
+        ({"train__bn_groups": 32}, ["train.bn_groups (32)", "one image", "16 or less"]),
+        ({"train__fixbase_epoch": 1, "train__open_layers": "['classifier']"}, ["train.open_layers", "neck"]),
+        ({"train__staged_lr": True, "model__bnneck": False}, ["train.new_layers", "backbone"]),
+        ({"cluster__eps": "wide"}, ["cluster.eps is 'wide'", "number from 0 to 1"]),
+        ({"hhcl__hard_weight": "heavy"}, ["hhcl.hard_weight is 'heavy'"]),
+        ({"test__dist_metric": "manhattan"}, ["test.dist_metric", "euclidean, cosine"]),
+        ({"test__ranks": "[0]"}, ["test.ranks is [0]", "whole numbers, 1 or more"]),
+        ({"test__visrank_topk": 0}, ["test.visrank_topk is 0"]),
+        ({"model__name": "densenet121", "data__height": 4}, ["densenet121", "4 x 32", "data.height"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_settings(call, settings, named):
+    code, _, error = call(**settings)
+    assert_one_sentence(code, error, *named)
+
+
+def test_missing_configuration_file(call):
+    code, _, error = call("--config-file", "configs/nowhere.yaml")
+    assert_one_sentence(code, error, "configs/nowhere.yaml")
+
+
+def test_unknown_key_in_a_file(call, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("cluster:\n  epss: 0.5\n")
+    code, _, error = call("--config-file", str(file))
+    assert_one_sentence(code, error, "cluster.epss", "mine.yaml", "cluster.eps")
+
+
+def test_a_file_that_is_no_yaml(call, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("cluster: [0.5\n")
+    code, _, error = call("--config-file", str(file))
+    assert_one_sentence(code, error, "mine.yaml")
+
+
+def test_setting_without_value(capsys):
+    assert_one_sentence(train_hhcl.main(["cluster.eps"]), capsys.readouterr().err, "cluster.eps")
+
+
+def test_checkpoint_of_another_model(call, tmp_path):
+    call()
+    last = tmp_path / "log" / "model" / "model-last.pth.tar"
+    for key in ("model__load_weights", "model__resume"):
+        code, _, error = call(model__name="osnet_x0_25", **{key: last})
+        assert_one_sentence(code, error, last)
+    assert "shufflenet_v2_x0_5" in call(model__name="osnet_x0_25", model__load_weights=last)[2]
+
+
+def full_device(*_, **__):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("work", "named"),
+    [
+        ("hhcl_torchreid.memory.HybridMemory.forward", ["training", "train.batch_size", "model.resume auto"]),
+        ("hhcl_torchreid.data.transforms.BatchAugmentation.apply", ["training", "train.batch_size"]),
+        ("hhcl_torchreid.data.bank.ImageBank.in_order", ["features of the training images", "train.batch_size"]),
+        ("hhcl_torchreid.engine.estimate_statistics", ["batch-norm statistics", "train.batch_size"]),
+        ("hhcl_torchreid.data.loader.TestBatches.__iter__", ["query and gallery", "test.batch_size"]),
+    ],
+)
+def test_a_full_device_is_one_sentence_and_nothing_is_lost(call, finished_run, tmp_path, monkeypatch, work, named):
+    monkeypatch.setattr(work, full_device)
+    settings = {"train__max_epoch": 2, "model__resume": finished_run, "train__precise_bn": 1}
+    code, _, error = call(**settings)
+    assert_one_sentence(code, error, "Out of memory", *named)
+    monkeypatch.undo()
+    settings["model__resume"] = "auto" if list(tmp_path.rglob("model-last.pth.tar")) else finished_run
+    assert call(**settings)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"train__optim": "sgd"}, ["Adam, not SGD", "train.optim"]),
+        ({"train__optim": "amsgrad"}, ["Adam, not Adam with amsgrad", "train.optim"]),
+        ({"train__lr_scheduler": "cosine"}, ["StepLR, not CosineAnnealingLR", "train.lr_scheduler"]),
+        ({"train__staged_lr": True}, ["parameter groups", "train.optim"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_checkpoint_of_another_optimiser_or_schedule(finished_run, call, settings, named):
+    code, _, error = call(model__resume=finished_run, train__max_epoch=2, **settings)
+    assert_one_sentence(code, error, finished_run, *named)
+
+
+def test_a_file_that_would_run_code_is_refused(call, tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "was_here",))
+
+    torch.save({"state_dict": Attack()}, tmp_path / "attack.pth")
+    for key in ("model__load_weights", "model__resume"):
+        code, _, error = call(**{key: tmp_path / "attack.pth"})
+        assert_one_sentence(code, error, "attack.pth")
+    assert not (tmp_path / "was_here").exists()
+
+
+def test_a_run_folder_that_cannot_be_written(call, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, error = call(data__save_dir=tmp_path / "file" / "log")
+    assert_one_sentence(code, error, tmp_path / "file" / "log", "data.save_dir")
+
+
+def test_unreadable_training_images(call, data_root, tmp_path):
+    root = tmp_path / "data"
+    for split in ("bounding_box_train", "query", "bounding_box_test"):
+        source = data_root / "market1501" / "Market-1501-v15.09.15" / split
+        target = root / "market1501" / "Market-1501-v15.09.15" / split
+        target.mkdir(parents=True)
+        for image in source.iterdir():
+            (target / image.name).symlink_to(image)
+    (target.parent / "bounding_box_train" / "0007_c1s1_000001_00.jpg").write_bytes(b"cut off")
+    code, _, error = call(root=root)
+    assert_one_sentence(code, error, "1 unreadable", "0007_c1s1_000001_00.jpg")
+
+
+def test_the_real_command_exits_with_two_and_no_traceback(tmp_path):
+    command = [sys.executable, "tools/train_hhcl.py", "--root", str(tmp_path), "data.save_dir", str(tmp_path / "log")]
+    result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert_one_sentence(result.returncode, result.stderr, tmp_path)
+
+
+def test_every_configuration_that_comes_along_loads():
+    files = sorted((REPOSITORY / "configs").glob("*.yaml"))
+    assert len(files) >= 12
+    for file in files:
+        load_config(str(file))
+
+
+def test_the_papers_settings():
+    cfg = load_config(str(REPOSITORY / "configs" / "hhcl_r50_market.yaml"))
+    assert (cfg.model.name, cfg.model.pooling, cfg.model.last_stride) == ("resnet50", "avg", 1)
+    assert (cfg.data.height, cfg.data.width) == (256, 128)
+    assert (cfg.train.batch_size, cfg.sampler.num_instances, cfg.engine.iters) == (256, 16, 200)
+    assert (cfg.train.max_epoch, cfg.train.stepsize, cfg.train.gamma) == (60, [20], 0.1)
+    assert (cfg.train.optim, cfg.train.lr, cfg.train.weight_decay) == ("adam", 0.00035, 0.0005)
+    assert (cfg.cluster.eps, cfg.cluster.min_samples, cfg.cluster.k1, cfg.cluster.k2) == (0.45, 4, 30, 6)
+    assert (cfg.hhcl.mode, cfg.hhcl.temperature, cfg.hhcl.momentum) == ("hybrid", 0.05, 0.1)
+    assert (cfg.train.seed, cfg.train.bn_groups, cfg.test.eval_freq) == (1, 4, 10)
+
+
+def test_eps_may_be_a_number_or_a_list():
+    assert load_config(options=["cluster.eps", "0.6"]).cluster.eps == 0.6
+    assert load_config(options=["cluster.eps", "[0.4, 0.45, 0.5]"]).cluster.eps == [0.4, 0.45, 0.5]
+    assert load_config().cluster.eps == get_default_config().cluster.eps == 0.45
+
+
+def test_off_needs_no_quotes_in_yaml_and_survives_being_written(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data:\n  cache: off\ntrain:\n  amp: off\n")
+    cfg = load_config(str(file))
+    assert (cfg.data.cache, cfg.train.amp) == ("off", "off")
+    file.write_text(cfg.dump())
+    assert load_config(str(file)).train.amp == "off"
+    assert load_config(options=["train.amp", "off"]).train.amp == "off"
+    assert load_config().train.amp == "auto"
+
+
+def test_the_page_of_settings_is_up_to_date():
+    assert (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8") == list_settings.table()
