@@ -39,13 +39,14 @@ import numpy as np
 import torch
 import torchreid
 from numpy.typing import NDArray
+from peak_memory import PeakMemory
 from torch import Tensor
 
 from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, re_ranking
 from hhcl_torchreid.clustering.neighbors import rows_at_once
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.labels.clusters import PseudoLabeler
-from hhcl_torchreid.profiling import PeakMemory, Stopwatch
+from hhcl_torchreid.stopwatch import Stopwatch
 
 # Strength of camera shifts and of noise beside identities of strength one.
 EPOCHS = {"early": (0.9, 1.4), "late": (0.25, 0.45)}
@@ -94,13 +95,14 @@ def measure_ours(task: Record, options: argparse.Namespace) -> tuple[Record, Lab
     labeler = PseudoLabeler(options.eps, MIN_SAMPLES, options.k1, options.k2, options.knn)
     # The first use of a device, of a thread pool and of a library is not what is measured.
     labeler(features[:512])
+    memory = PeakMemory(features.device)
     labels = labeler(features)
     statistics = labeler.statistics
     assert statistics is not None
     record = {
         **{stage: round(seconds, 4) for stage, seconds in statistics.seconds.items()},
         "total": round(statistics.total_seconds, 4),
-        "megabytes": round(statistics.peak_memory / 2**20),
+        "megabytes": round(memory.bytes() / 2**20),
         "clusters": statistics.num_clusters,
         "outliers": statistics.num_outliers,
     }

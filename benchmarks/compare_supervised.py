@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchreid
 from yacs.config import CfgNode
 
 from hhcl_torchreid import config, runner
 from hhcl_torchreid.checkpoint import load_checkpoint
-from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.features.statistics import estimate_statistics
 from hhcl_torchreid.files import writing
-from hhcl_torchreid.models.batch_norm import estimate_statistics
 from hhcl_torchreid.models.network import ReIDModel
 from hhcl_torchreid.training.reports import comparison_table
 
@@ -36,11 +36,11 @@ def train_without_labels(cfg: CfgNode) -> dict[str, Any]:
     engine = runner.run(cfg)
     (name,) = engine.results
     return {
-        "before": engine.results_before[name],
+        "before": engine.history.results_before[name],
         "after": engine.results[name],
         "images_seen": sum(
             min(cfg.train.batch_size, row["clusters"] * cfg.sampler.num_instances) * cfg.engine.iters
-            for row in engine.rows[1:]
+            for row in engine.history.lines[1:]
         ),
         "seconds": time.monotonic() - started,
     }
@@ -50,9 +50,8 @@ def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
     """Tests the start with batch-norm statistics of the unlabelled training images: what needs no training at all."""
     model = runner.build_model_from_config(cfg)
     engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
-    order = torch.randperm(len(engine.bank), generator=torch.Generator().manual_seed(cfg.train.seed))
-    batches = engine.bank.batches(order.split(cfg.train.batch_size))
-    estimate_statistics(model, (normalize_images(images, engine.mean, engine.std) for images in batches))
+    generator = np.random.default_rng(cfg.train.seed)
+    estimate_statistics(engine.embedder, engine.bank, cfg.train.batch_size, len(engine.bank), generator)
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
     (result,) = engine.results.values()
     return {"after": result, "images_seen": 0}

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from clustering import in_own_process, make_features
+from peak_memory import PeakMemory
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 
@@ -44,7 +45,6 @@ from hhcl_torchreid.identities import (
     write_csv,
     write_page,
 )
-from hhcl_torchreid.profiling import PeakMemory
 
 DEMO = "data/synthetic_market/Market-1501-v15.09.15"
 VALUES = [number / 100 for number in range(20, 80, 5)]
@@ -146,9 +146,9 @@ def assign_in_folder(folder: Path, options: argparse.Namespace) -> Record:
 
     out = folder / "out"
     out.mkdir()
-    labels = timed("cluster", lambda: labeler(features))
-    assert labeler.statistics is not None
     memory = PeakMemory(features.device)
+    labels = timed("cluster", lambda: labeler(features))
+    clustering_bytes, memory = memory.bytes(), PeakMemory(features.device)
     found = timed("compare", lambda: compare_with_centroids(features, labels))
     timed("csv", lambda: write_csv(out / "identities.csv", paths, cameras, found))
     timed("npz", lambda: save_features(out / "features.npz", features, paths))
@@ -157,7 +157,7 @@ def assign_in_folder(folder: Path, options: argparse.Namespace) -> Record:
         "identities": found.num_identities,
         "outliers": found.num_outliers,
         "seconds": seconds,
-        "cluster_megabytes_beyond_features": round(labeler.statistics.peak_memory / 2**20),
+        "cluster_megabytes_beyond_features": round(clustering_bytes / 2**20),
         "later_megabytes_beyond_that": round(memory.bytes() / 2**20),
     }
 

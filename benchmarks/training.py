@@ -99,8 +99,8 @@ def measure_ours(lever: str, options: argparse.Namespace) -> Record:
         engine = runner.build_engine(cfg, datamanager, runner.build_model_from_config(cfg))
         take_away(lever, engine)
         engine.run(save_dir=folder, max_epoch=cfg.train.max_epoch, print_freq=10**6, eval_freq=-1)
-    epochs = [{phase: row.get(f"seconds_{phase}", 0.0) for phase in PHASES} for row in engine.rows[1:]]
-    batch = min(cfg.train.batch_size, engine.rows[-1]["clusters"] * cfg.sampler.num_instances)
+    epochs = [{phase: row.get(f"seconds_{phase}", 0.0) for phase in PHASES} for row in engine.history.lines[1:]]
+    batch = min(cfg.train.batch_size, engine.history.last["clusters"] * cfg.sampler.num_instances)
     return summarize(f"this, {lever}" if lever else "this", epochs, cfg.engine.iters * batch, engine.device)
 
 

@@ -5,6 +5,7 @@ part is the whole, the main process is the only one.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import sys
@@ -30,6 +31,7 @@ __all__ = [
     "in_turn",
     "is_main",
     "lost_contact",
+    "main_only",
     "own_part",
     "parts",
     "processes",
@@ -104,6 +106,17 @@ def processes_here() -> int:
 def is_main() -> bool:
     """Whether this process is the one that evaluates, prints, and writes files."""
     return rank() == 0
+
+
+def main_only(work: Callable[..., Any]) -> Callable[..., None]:
+    """Makes a function do nothing in other processes than the main one; a decorator."""
+
+    @functools.wraps(work)
+    def guarded(*arguments: Any, **settings: Any) -> None:
+        if is_main():
+            work(*arguments, **settings)
+
+    return guarded
 
 
 def parts(total: int, block: int = 1) -> list[slice]:

@@ -18,15 +18,16 @@ from . import config, distributed
 from .data.datasets.folder import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
-from .engine import BEST_CHECKPOINT, LAST_CHECKPOINT, ImageHHCLEngine
+from .engine import ImageHHCLEngine
 from .errors import InputError, explain_out_of_memory
-from .files import libraries_writing, writing
+from .files import libraries_writing, replacing, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
-from .labels.clusters import PseudoLabeler
+from .labels import build_labeler
 from .models.acceleration import compile_model, fuse_optimizer
 from .models.network import ReIDModel, build_model, check_input_size, load_weights
 from .training import reports
+from .training.folder import RunFolder
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 
@@ -49,9 +50,11 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     _check_settings(cfg)
     torchreid.utils.set_random_seed(cfg.train.seed)
     torch.backends.cudnn.benchmark = True  # as torchreid's own main.py
+    folder = RunFolder(cfg.data.save_dir)
     log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
     with (
         catch_signals(),
+        folder.locked(),
         libraries_writing(cfg.data.save_dir),
         log if distributed.is_main() else contextlib.nullcontext(),
     ):
@@ -62,13 +65,15 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         with distributed.in_turn():
             datamanager = build_datamanager(cfg)
             model = build_model_from_config(cfg)
-        if "folder" in cfg.data.sources and distributed.is_main():
-            reports.write_left_out(FolderOfCrops.left_out, Path(cfg.data.save_dir, "left_out.csv"))
+        if "folder" in cfg.data.sources:
+            reports.write_left_out(FolderOfCrops.left_out, folder.left_out)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
         if cfg.test.identities:
             distributed.from_main(
-                lambda: check_folder(_identities_folder(cfg), _folder_of_images(cfg, engine), "data.save_dir")
+                lambda: check_folder(
+                    RunFolder(cfg.data.save_dir).identities, _folder_of_images(cfg, engine), "data.save_dir"
+                )
             )
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
         if cfg.test.identities:
@@ -190,13 +195,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         optimizer,
         scheduler=scheduler,
         use_gpu=cfg.use_gpu,
-        labeler=PseudoLabeler(
-            eps=cfg.cluster.eps,
-            min_samples=cfg.cluster.min_samples,
-            k1=cfg.cluster.k1,
-            k2=cfg.cluster.k2,
-            knn=cfg.cluster.knn,
-        ),
+        labeler=build_labeler(cfg.engine.labels, cfg),
         mode=cfg.hhcl.mode,
         temperature=cfg.hhcl.temperature,
         momentum=cfg.hhcl.momentum,
@@ -210,7 +209,6 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         precise_bn=cfg.train.precise_bn,
         cache=cfg.data.cache,
         amp=cfg.train.amp,
-        labels=cfg.engine.labels,
         seed=cfg.train.seed,
         description={"model_name": cfg.model.name, "config": cfg.dump()},
     )
@@ -220,7 +218,7 @@ def _checkpoint_to_resume(cfg: CfgNode) -> str:
     """The file that ``model.resume`` means; empty if it is ``auto`` and there is none yet."""
     if cfg.model.resume != "auto":
         return cfg.model.resume
-    last = Path(cfg.data.save_dir, "model", LAST_CHECKPOINT)
+    last = RunFolder(cfg.data.save_dir).last_checkpoint
     return str(last) if last.exists() else ""
 
 
@@ -236,14 +234,9 @@ def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:
 
 
 def _write_configuration(cfg: CfgNode) -> None:
-    path = Path(cfg.data.save_dir, "config.yaml")
     if not cfg.test.evaluate:
-        with writing(path):
-            path.write_text(cfg.dump(), encoding="utf-8")
-
-
-def _identities_folder(cfg: CfgNode) -> Path:
-    return Path(cfg.data.save_dir, "identities")
+        with replacing(RunFolder(cfg.data.save_dir).configuration) as file:
+            file.write(cfg.dump())
 
 
 def _folder_of_images(cfg: CfgNode, engine: ImageHHCLEngine) -> Path:
@@ -262,13 +255,13 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     if cfg.data.sources == ["folder"]:
         cameras = camera_names(images, root, cfg.data.camera_regex)
     else:
-        cameras = [f"camera {camera}" for camera in engine.cameras]
+        cameras = [f"camera {camera}" for camera in engine.images.cameras.tolist()]
     paths = [image.relative_to(root).as_posix() for image in images]
     features = engine.extract_training_features()
     if not distributed.is_main():
-        engine.labeler(features)  # its part of the neighbour search
+        engine.labeler(features, engine.images)  # its part of the neighbour search
         return
-    found = write_identities(_identities_folder(cfg), root, paths, cameras, features, engine.labeler)
+    found = write_identities(RunFolder(cfg.data.save_dir).identities, root, paths, cameras, features, engine.labeler)
     print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
 
 
@@ -276,22 +269,24 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """Accuracy before and after training, and where to look."""
     for name, after in engine.results.items():
         columns = (
-            {"after": after} if cfg.test.evaluate else {"before": engine.results_before.get(name, {}), "after": after}
+            {"after": after}
+            if cfg.test.evaluate
+            else {"before": engine.history.results_before.get(name, {}), "after": after}
         )
         print(f"\n{name}\n{reports.comparison_table(columns)}")
-    folder = Path(cfg.data.save_dir)
-    rated = [row for row in engine.rows[1:] if "self_retrieval" in row]
+    folder = RunFolder(cfg.data.save_dir)
+    rated = [row for row in engine.history.lines[1:] if "self_retrieval" in row]
     if rated and not engine.test_loader:
         best = max(rated, key=lambda row: row["self_retrieval"])
         print(
             f"\nBest epoch, judged without labels: {best['epoch']} ({best['self_retrieval']:.1%} of the images "
-            f"find their cluster again), {folder / 'model' / BEST_CHECKPOINT}"
+            f"find their cluster again), {folder.best_checkpoint}"
         )
-    pictures = [folder / "curves.png", folder / "clusters.png"]
+    pictures = [folder.curves, folder.clusters]
     for name in engine.results:
-        pictures += [folder / f"rankings_{name}.png", folder / f"visrank_{name}"]
+        pictures += [folder.rankings(name), folder.visrank(name)]
     if cfg.test.identities:
-        pictures.append(_identities_folder(cfg) / "index.html")
+        pictures.append(folder.identities / "index.html")
     print("\nPictures:")
     for picture in pictures:
         if picture.exists():

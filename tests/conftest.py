@@ -11,7 +11,7 @@ from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
 from hhcl_torchreid.models.acceleration import fuse_optimizer
 from hhcl_torchreid.rendering.market1501 import render_market1501
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tools", "benchmarks")]
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def make_engine(make_datamanager):
             optimizer,
             torchreid.optim.build_lr_scheduler(optimizer, stepsize=1, gamma=0.5),
             use_gpu=device == "cuda",
-            labeler=PseudoLabeler(**(labeler or {"eps": 0.6, "k1": 8, "k2": 3, "min_samples": 2})),
+            labeler=labeler or PseudoLabeler(eps=0.6, k1=8, k2=3, min_samples=2),
             **{"num_instances": 4, "iters": 3, **settings},
         )
 

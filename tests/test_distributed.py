@@ -182,7 +182,7 @@ def one_step(root, folder, settings):
         engine = make_engine(root, iters=1, **settings)
         engine.run(save_dir=str(folder), max_epoch=1)
         return {
-            "loss": torch.tensor(engine.rows[-1]["loss"]),
+            "loss": torch.tensor(engine.history.last["loss"]),
             "labels": engine.labels,
             "memory": engine.memory.features,
             "results": engine.results["market1501"],

@@ -3,6 +3,8 @@
 import csv
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ import torch
 import torchreid
 from sklearn.metrics import adjusted_rand_score
 
-from hhcl_torchreid import ImageHHCLEngine, build_model
+from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.clustering import re_ranking
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models.batch_norm import forward_in_groups
+from hhcl_torchreid.training.folder import RunFolder
 
 
 def read_metrics(folder):
@@ -59,7 +62,7 @@ def test_labels_csv_holds_the_last_labels(finished_run):
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [path for path, *_ in engine.records]
     assert [int(row["label"]) for row in rows] == engine.labels.tolist()
-    assert [int(row["camera"]) for row in rows] == engine.cameras.tolist()
+    assert [int(row["camera"]) for row in rows] == engine.images.cameras.tolist()
     clusters = set(engine.labels.tolist()) - {-1}
     assert clusters == set(range(len(clusters)))
 
@@ -88,9 +91,18 @@ def test_torchreid_reads_our_checkpoints(finished_run):
     assert torchreid.utils.resume_from_checkpoint(path, again) == 3
 
 
+class Scalars:
+    """Keeps what an engine tells TensorBoard."""
+
+    def __init__(self):
+        self.values = {}
+
+    def add_scalar(self, name, value, _):
+        self.values[name] = value
+
+
 def test_results_equal_torchreids_own_evaluation(finished_run, make_datamanager):
     engine, _ = finished_run
-    plain = torchreid.engine.Engine(make_datamanager(), use_gpu=False)
 
     class WithMethodPixels(torchreid.engine.Engine):
         def parse_data_for_eval(self, data):
@@ -99,26 +111,60 @@ def test_results_equal_torchreids_own_evaluation(finished_run, make_datamanager)
         def extract_features(self, input):
             return engine.extract_features(input)
 
-    theirs = WithMethodPixels(plain.datamanager, use_gpu=False)
-    loaders = engine.test_loader["market1501"]
-    engine.set_model_mode("eval")
-    rank1, mean_ap = theirs._evaluate("market1501", loaders["query"], loaders["gallery"])
-    ours = engine._evaluate("market1501", loaders["query"], loaders["gallery"])
-    assert ours == pytest.approx((rank1, mean_ap), abs=1e-6)
+    theirs = WithMethodPixels(make_datamanager(), use_gpu=False)
+    theirs.register_model("model", engine.model)
+    theirs.test_loader, theirs.writer = engine.test_loader, Scalars()
+    rank1 = theirs.test()
+    engine.test()
+    ours = engine.results["market1501"]
+    assert ours["Rank-1"] == pytest.approx(rank1, abs=1e-6)
+    assert ours["mAP"] == pytest.approx(theirs.writer.values["Test/market1501/mAP"], abs=1e-6)
 
 
 def test_reranking_ranks_by_the_reranked_distances(finished_run):
     engine, _ = finished_run
     loaders = engine.test_loader["market1501"]
     engine.set_model_mode("eval")
-    with torch.no_grad():
-        query, query_ids, query_cameras = engine._extract_test_set(loaders["query"], "query")
-        gallery, gallery_ids, gallery_cameras = engine._extract_test_set(loaders["gallery"], "gallery")
-    distances = re_ranking(query, gallery).numpy()
-    cmc, mean_ap = torchreid.metrics.evaluate_rank(distances, query_ids, gallery_ids, query_cameras, gallery_cameras)
-    ours = engine._evaluate("market1501", loaders["query"], loaders["gallery"], rerank=True)
-    assert ours == pytest.approx((cmc[0], mean_ap))
-    assert ours != engine._evaluate("market1501", loaders["query"], loaders["gallery"])
+    query, gallery = (engine.extract_test_set(loaders[split], split) for split in ("query", "gallery"))
+    cmc, mean_ap = torchreid.metrics.evaluate_rank(
+        re_ranking(query.features, gallery.features).numpy(),
+        *(query.identities, gallery.identities, query.cameras, gallery.cameras),
+    )
+    engine.test(rerank=True)
+    reranked = engine.results["market1501"]
+    assert (reranked["Rank-1"], reranked["mAP"]) == pytest.approx((cmc[0], mean_ap))
+    engine.test()
+    assert engine.results["market1501"] != reranked
+
+
+def test_what_a_subclass_overrides_is_called_in_torchreids_order(make_datamanager, tmp_path):
+    calls = []
+
+    class Watched(ImageHHCLEngine):
+        pass
+
+    for name in ("train", "set_model_mode", "two_stepped_transfer_learning", "forward_backward", "update_lr", "test"):
+
+        def hook(self, *arguments, _name=name, **settings):
+            if not calls or calls[-1] != _name:
+                calls.append(_name)
+            return getattr(ImageHHCLEngine, _name)(self, *arguments, **settings)
+
+        setattr(Watched, name, hook)
+
+    def save_model(self, *arguments, **settings):
+        calls.append("save_model")
+        return ImageHHCLEngine.save_model(self, *arguments, **settings)
+
+    Watched.save_model = save_model
+    model = build_model("shufflenet_v2_x0_5", pretrained=False)
+    optimizer = torchreid.optim.build_optimizer(model)
+    labeler = PseudoLabeler(eps=0.6, k1=8, k2=3, min_samples=2)
+    engine = Watched(make_datamanager(), model, optimizer, use_gpu=False, labeler=labeler, num_instances=4, iters=2)
+    engine.run(save_dir=str(tmp_path), max_epoch=2, eval_freq=1)
+    epoch = ["train", "set_model_mode", "two_stepped_transfer_learning", "forward_backward", "update_lr"]
+    tested = ["test", "set_model_mode", "save_model"]
+    assert calls[2:] == [*epoch[:2], *epoch[2:], *tested, *epoch, *tested, "set_model_mode"]
 
 
 def test_the_same_seed_gives_the_same_run_to_the_bit(finished_run, make_engine, tmp_path):
@@ -209,28 +255,48 @@ def test_identities_can_stand_in_for_clusters(make_engine, tmp_path):
     ],
 )
 def test_no_two_clusters_stop_the_run_and_name_eps(make_engine, tmp_path, labeler, found):
-    engine = make_engine(labeler=labeler)
+    engine = make_engine(labeler=PseudoLabeler(**labeler))
     with pytest.raises(InputError, match=f"epoch 1 found {found} .*cluster.eps"):
         engine.run(save_dir=str(tmp_path), max_epoch=2)
 
 
+class FailsFromTheSecondEpoch(PseudoLabeler):
+    def __init__(self):
+        super().__init__(eps=0.6, k1=8, k2=3, min_samples=2)
+        self.first = None
+
+    def __call__(self, features, images=None):
+        labels = super().__call__(features, images)
+        if self.first is not None:
+            return torch.full_like(labels, -1)
+        self.first = labels
+        return labels
+
+
 def test_one_epoch_without_clusters_goes_on_with_the_labels_before_but_two_do_not(make_engine, tmp_path, capsys):
-    engine = make_engine()
-    labeler = engine.labeler
-    calls = []
-
-    def fails_from_the_second_epoch(features):
-        calls.append(labeler(features))
-        return calls[0] if len(calls) == 1 else torch.full_like(calls[0], -1)
-
-    fails_from_the_second_epoch.eps, fails_from_the_second_epoch.independence_limit = labeler.eps, None
-    engine.labeler = fails_from_the_second_epoch
+    engine = make_engine(labeler=FailsFromTheSecondEpoch())
     with pytest.raises(InputError, match="epoch 3 found no cluster"):
         engine.run(save_dir=str(tmp_path), max_epoch=5)
-    assert torch.equal(engine.labels, calls[0])
+    assert torch.equal(engine.labels, engine.labeler.first)
     assert "epoch 2 found no cluster and goes on" in capsys.readouterr().out.replace("Epoch", "epoch")
     assert [row["clusters"] for row in read_metrics(tmp_path)[1:]][1] == "0"
     assert load_checkpoint(tmp_path / "model" / "model-last.pth.tar")["epoch"] == 2
+
+
+def test_two_runs_do_not_share_a_folder(make_engine, tmp_path):
+    engine, other = make_engine(), RunFolder(tmp_path)
+    script = "import sys; from hhcl_torchreid.training.folder import RunFolder as F\nwith F(sys.argv[1]).locked():\n "
+    script += "print('locked', flush=True); sys.stdin.read()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "locked\n"
+    with pytest.raises(InputError, match=rf"in use by another run \(process {process.pid} on .*data.save_dir"):
+        engine.run(save_dir=str(tmp_path), max_epoch=0)
+    process.kill()
+    process.wait()
+    with other.locked():
+        engine.run(save_dir=str(tmp_path), max_epoch=0)  # one run may nest it, and who was killed keeps nobody out
 
 
 @pytest.mark.parametrize(

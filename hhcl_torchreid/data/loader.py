@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,27 @@ from torch import Tensor
 
 from ..distributed import own_part
 from .bank import ImageBank
-from .sampler import CrossCameraBatchSampler
+from .images import DecodedImages
+from .sampler import BatchPlan, CrossCameraBatchSampler
 from .transforms import AugmentationDraws, BatchAugmentation
 
-__all__ = ["AugmentedBatches", "TestBatches"]
+__all__ = ["AugmentedBatches", "TestBatches", "make_bank", "make_test_loaders"]
 
 
 class AugmentedBatches:
     """Iterates over the batches of one epoch, in the form that torchreid's training loop takes.
 
-    A batch is ``{"img": (B, 3, H, W) float32 on the bank's device, "pid": (B,) int64 pseudo labels on the CPU}``. In a
-    run of several processes each makes the images of its own part of the batch only; chance decides as it would in one.
+    A batch is ``{"img": (B, 3, H, W) float32 on the bank's device, "pid": (B,) int64 pseudo labels, "camid": (B,) int64
+    cameras, "index": (B,) int64 numbers of the images}``, but for the pixels on the CPU. In a run of several processes
+    each makes the images of its own part of the batch only; chance decides as it would in one.
 
     Args:
         bank (ImageBank): every training image.
         labels (Tensor): (N,) int64 on the CPU, the pseudo label of each.
-        sampler (CrossCameraBatchSampler): which images meet.
-        augmentation (BatchAugmentation): what happens to them.
-        generator (numpy.random.Generator): source of what the augmentation draws.
-        group_size (int): images that stay together in one process.
+        cameras (Tensor): (N,) int64 on the CPU, the camera of each.
+        plan (BatchPlan): what a batch is made of.
+        augmentation (BatchAugmentation): what happens to the images.
+        generator (callable): purpose -> numpy.random.Generator, for ``"sampler"`` and ``"augmentation"``.
 
     Attributes:
         seconds (float): time spent on making batches so far, which the training loop waited for.
@@ -39,17 +41,20 @@ class AugmentedBatches:
         self,
         bank: ImageBank,
         labels: Tensor,
-        sampler: CrossCameraBatchSampler,
+        cameras: Tensor,
+        plan: BatchPlan,
         augmentation: BatchAugmentation,
-        generator: np.random.Generator,
-        group_size: int,
+        generator: Callable[[str], np.random.Generator],
     ) -> None:
         self.bank = bank
         self.labels = labels
-        self.sampler = sampler
+        self.cameras = cameras
+        self.sampler = CrossCameraBatchSampler(
+            labels.numpy(), cameras.numpy(), plan.batch_size, plan.num_instances, plan.iters, generator("sampler")
+        )
         self.augmentation = augmentation
-        self.generator = generator
-        self.group_size = group_size
+        self.generator = generator("augmentation")
+        self.group_size = plan.group_size
         self.seconds = 0.0
 
     def __len__(self) -> int:
@@ -61,10 +66,12 @@ class AugmentedBatches:
         started = time.monotonic()
         own_ahead = (indices[own_part(len(indices), self.group_size)] for indices in ahead)
         for indices, images in zip(chosen, self.bank.batches(own_ahead), strict=True):
-            labels = self.labels[torch.tensor(indices)]
+            index = torch.tensor(indices)
+            batch = {"pid": self.labels[index], "camid": self.cameras[index], "index": index}
             if self.bank.device.type == "cuda":
-                labels = labels.pin_memory()  # so that nobody waits when they are copied there
-            batch = {"img": self._augment(images, len(indices)), "pid": labels}
+                # So that nobody waits when they are copied there.
+                batch = {name: numbers.pin_memory() for name, numbers in batch.items()}
+            batch["img"] = self._augment(images, len(indices))
             self.seconds += time.monotonic() - started
             yield batch
             started = time.monotonic()
@@ -104,3 +111,27 @@ class TestBatches:
                 "impath": list(paths),
                 "dsetid": torch.tensor(datasets),
             }
+
+
+def make_bank(
+    datamanager: Any, records: Sequence[tuple[str, int, int, int]], cache: str, device: torch.device, name: str
+) -> ImageBank:
+    """The images of some records, of the size and decoded by as many workers as torchreid's data manager says."""
+    images = DecodedImages(records, datamanager.height, datamanager.width)
+    return ImageBank(images, cache, datamanager.train_loader.num_workers, device, name)
+
+
+def make_test_loaders(
+    datamanager: Any, targets: Mapping[str, Mapping[str, Any]], cache: str, device: torch.device
+) -> dict[str, dict[str, TestBatches]]:
+    """Stands in for torchreid's test loaders: data set -> ``"query"`` and ``"gallery"`` -> batches of the same."""
+    return {
+        name: {
+            split: TestBatches(
+                make_bank(datamanager, loader.dataset.data, cache, device, f"{split} images of {name}"),
+                loader.batch_size,
+            )
+            for split, loader in loaders.items()
+        }
+        for name, loaders in targets.items()
+    }

@@ -1,13 +1,32 @@
 """Which images meet in a batch: P clusters, K images each, from as many cameras as possible."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from ..errors import InputError
 
-__all__ = ["CrossCameraBatchSampler"]
+__all__ = ["BatchPlan", "CrossCameraBatchSampler", "check_batch_size"]
+
+
+class BatchPlan(NamedTuple):
+    """What the batches of an epoch are made of."""
+
+    batch_size: int
+    """Images in a batch, P * K, of all processes together."""
+    num_instances: int
+    """Images per identity, K."""
+    iters: int
+    """Batches in an epoch."""
+    bn_groups: int
+    """Parts of a batch that have batch-norm statistics of their own."""
+
+    @property
+    def group_size(self) -> int:
+        """Images that stay together in one process, and share batch-norm statistics."""
+        return self.batch_size // self.bn_groups
 
 
 class CrossCameraBatchSampler(Sampler[list[int]]):

@@ -61,7 +61,7 @@ def write_identities(
     Raises:
         InputError: the features are not finite unit rows, or the folder cannot be written.
     """
-    settings = {"eps": labeler.eps, "min_samples": labeler.min_samples, "k1": labeler.k1, "k2": labeler.k2}
+    settings = dict(labeler.settings)
     save_features(Path(folder, "features.npz"), features, paths, settings)
     identities = compare_with_centroids(features, labeler(features))
     write_csv(Path(folder, "identities.csv"), paths, cameras, identities)

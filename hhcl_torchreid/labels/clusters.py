@@ -1,19 +1,22 @@
-"""From features to pseudo labels, once per epoch, with what an engineer wants to know about it."""
+"""Pseudo labels by clustering: k-reciprocal Jaccard distances, then DBSCAN."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import distributed
 from ..clustering.dbscan import dbscan
-from ..clustering.neighbors import agree_on_copies, check_features, search
+from ..clustering.neighbors import BACKENDS, agree_on_copies, check_features, search
 from ..clustering.reciprocal import graph_from_neighbors
 from ..errors import InputError
-from ..profiling import PeakMemory, Stopwatch
+from ..stopwatch import Stopwatch
+from .base import Images, register_labeler
+from .reliability import reliable_labels
 
-__all__ = ["ClusteringStatistics", "PseudoLabeler", "reliable_labels"]
+__all__ = ["ClusteringStatistics", "PseudoLabeler"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,6 @@ class ClusteringStatistics:
     """Images in the largest cluster."""
     seconds: dict[str, float]
     """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` (in the main process) and ``"dbscan"``."""
-    peak_memory: int
-    """Bytes held at most, beyond those held before, as the features are: on a GPU by PyTorch, else by the process."""
 
     @property
     def total_seconds(self) -> float:
@@ -42,9 +43,10 @@ class PseudoLabeler:
     searches the neighbours of its own part of the images, the main process makes the labels, and all get them.
 
     Args:
-        eps: DBSCAN's largest distance between neighbours, below 1; 0.45 suits Market-1501, 0.6 DukeMTMC-reID, 0.7
-            MSMT17. Three values turn on SpCL's reliability test, see :func:`reliable_labels`: the middle one clusters,
-            the tighter and the looser one vote.
+        eps: DBSCAN's largest distance between neighbours, between 0 and 1; 0.45 suits Market-1501, 0.6 DukeMTMC-reID,
+            0.7 MSMT17. Three values turn on SpCL's reliability test, see
+            :func:`~hhcl_torchreid.labels.reliability.reliable_labels`: the middle one clusters, the tighter and the
+            looser one vote.
         min_samples: images within eps, the image itself included, that make a core image.
         k1: nearest neighbours among which reciprocal ones are sought.
         k2: nearest neighbours whose encodings are averaged.
@@ -52,10 +54,10 @@ class PseudoLabeler:
 
     Attributes:
         statistics: :class:`ClusteringStatistics` of the latest call; None before the first.
-        independence_limit: with three eps, the limit that the first call has found; set it when training resumes.
+        independence_limit: with three eps, the limit that the first call has found.
 
     Raises:
-        InputError: eps is neither one nor three numbers between 0 and 1.
+        InputError: eps is neither one nor three numbers between 0 and 1, or another setting is out of range.
 
     References:
         Hu, Zhu, He: Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification, 2021,
@@ -72,7 +74,7 @@ class PseudoLabeler:
 
     def __init__(
         self,
-        eps: float | Sequence[float] = 0.6,
+        eps: float | Sequence[float] = 0.45,
         min_samples: int = 4,
         k1: int = 30,
         k2: int = 6,
@@ -80,14 +82,28 @@ class PseudoLabeler:
     ) -> None:
         self.eps = tuple(sorted(eps)) if isinstance(eps, Sequence) else (float(eps),)
         if len(self.eps) not in (1, 3) or not all(0 < value < 1 for value in self.eps):
-            raise InputError(f"eps = {eps} must be one number between 0 and 1, or three of them.")
+            raise InputError(f"cluster.eps is {eps}: give one number between 0 and 1, both excluded, or three of them")
+        for name, value in (("min_samples", min_samples), ("k1", k1), ("k2", k2)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"cluster.{name} is {value!r}: give a whole number, 1 or more")
+        if knn not in BACKENDS:
+            raise InputError(f"cluster.knn is {knn!r}: choose one of {', '.join(BACKENDS)}")
         self.min_samples, self.k1, self.k2, self.knn = min_samples, k1, k2, knn
         self.statistics: ClusteringStatistics | None = None
         self.independence_limit: float | None = None
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides which images end up together."""
+        return {"eps": self.eps, "min_samples": self.min_samples, "k1": self.k1, "k2": self.k2}
+
     @torch.no_grad()
-    def __call__(self, features: Tensor) -> Tensor:
-        """Label ``(N, D)`` unit rows.
+    def __call__(self, features: Tensor, images: Images | None = None) -> Tensor:
+        """Labels ``(N, D)`` unit rows.
+
+        Args:
+            features: of the images.
+            images: not looked at.
 
         Returns:
             ``(N,)`` int64 labels on the features' device, clusters 0, 1, ...; -1 marks an outlier.
@@ -95,7 +111,7 @@ class PseudoLabeler:
         Raises:
             InputError: the features are not finite unit rows, or memory is too short.
         """
-        memory, watch = PeakMemory(features.device), Stopwatch(features.device)
+        watch = Stopwatch(features.device)
         features = check_features(features)
         of_ranks = distributed.parts(len(features))
         found = search(features, self.k1, self.knn, rows=of_ranks[distributed.rank()])
@@ -110,7 +126,13 @@ class PseudoLabeler:
 
         labels = distributed.from_main(label).to(features.device)
         watch.lap("dbscan")
-        self.statistics = _describe(labels, watch.seconds, memory.bytes())
+        sizes = torch.bincount(labels[labels >= 0])
+        self.statistics = ClusteringStatistics(
+            num_clusters=len(sizes),
+            num_outliers=int((labels < 0).sum()),
+            largest_cluster=int(sizes.max()) if len(sizes) else 0,
+            seconds=watch.seconds,
+        )
         return labels
 
     def _cluster(self, graph: Tensor) -> Tensor:
@@ -120,79 +142,13 @@ class PseudoLabeler:
         labels, self.independence_limit = reliable_labels(tight, normal, loose, self.independence_limit)
         return labels
 
+    def state_dict(self) -> dict[str, Any]:
+        """The limit of the reliability test, which the first epoch finds for all."""
+        return {"independence_limit": self.independence_limit}
 
-def reliable_labels(
-    tight: Tensor, normal: Tensor, loose: Tensor, independence_limit: float | None = None
-) -> tuple[Tensor, float]:
-    """Keep of the ``normal`` clusters what a tighter and a looser clustering agree with.
-
-    Agreement of an image is the intersection over union of its clusters in two clusterings. A cluster is independent
-    if a looser eps does not merge it with others: its least disagreement is at most the limit. An image belongs to its
-    cluster's compact part if a tighter eps does not split it off: it disagrees no more than the cluster's best image.
-
-    Args:
-        tight: ``(N,)`` labels with a smaller eps, -1 for outliers.
-        normal: ``(N,)`` labels to choose from.
-        loose: ``(N,)`` labels with a larger eps.
-        independence_limit: the largest disagreement of an independent cluster; None takes the one that nine tenths of
-            the clusters stay below.
-
-    Returns:
-        ``(N,)`` int64 labels, numbered anew without gaps, images of unreliable clusters and images left alone in theirs
-        as outliers; and the limit, to be passed on in later epochs.
-
-    References:
-        Ge, Zhu, Chen, Zhao, Li: Self-paced Contrastive Learning with Hybrid Memory, NeurIPS 2020, section 3.3.
-    """
-    clusters = normal.clamp(min=0)
-    num_clusters = int(normal.max()) + 1
-    is_clustered = normal >= 0
-    if num_clusters == 0:
-        return normal.clone(), 1.0 if independence_limit is None else independence_limit
-    independence = _disagreement(normal, loose)
-    compactness = _disagreement(normal, tight)
-
-    def least_in_cluster(values: Tensor) -> Tensor:
-        start = torch.full((num_clusters,), torch.inf, dtype=values.dtype, device=values.device)
-        return start.scatter_reduce_(0, normal[is_clustered], values[is_clustered], "amin")
-
-    cluster_independence, cluster_compactness = least_in_cluster(independence), least_in_cluster(compactness)
-    if independence_limit is None:
-        ninth_tenth = min(num_clusters - 1, round(0.9 * num_clusters))
-        independence_limit = float(cluster_independence.sort().values[ninth_tenth])
-    is_reliable = is_clustered & (cluster_independence[clusters] <= independence_limit)
-    is_reliable &= compactness <= cluster_compactness[clusters]
-    return _renumber(torch.where(is_reliable, normal, -1), num_clusters), independence_limit
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes the limit back."""
+        self.independence_limit = state.get("independence_limit")
 
 
-def _disagreement(labels: Tensor, others: Tensor) -> Tensor:
-    """One minus the intersection over union of every image's clusters in two clusterings."""
-    # An outlier is a cluster of its own.
-    alone = torch.arange(len(labels), device=labels.device) + len(labels)
-    labels, others = torch.where(labels < 0, alone, labels), torch.where(others < 0, alone, others)
-
-    def sizes(keys: Tensor) -> Tensor:
-        _, inverse, counts = keys.unique(return_inverse=True, return_counts=True)
-        return counts[inverse].double()
-
-    intersection = sizes(labels * (2 * len(labels)) + others)
-    return 1 - intersection / (sizes(labels) + sizes(others) - intersection)
-
-
-def _renumber(labels: Tensor, num_clusters: int) -> Tensor:
-    """Drop clusters of fewer than two images and close the gaps in the numbers."""
-    sizes = torch.bincount(labels[labels >= 0], minlength=num_clusters)
-    stays = sizes >= 2
-    numbers = torch.where(stays, stays.cumsum(0) - 1, -1)
-    return torch.where(labels >= 0, numbers[labels.clamp(min=0)], -1)
-
-
-def _describe(labels: Tensor, seconds: dict[str, float], peak_memory: int) -> ClusteringStatistics:
-    sizes = torch.bincount(labels[labels >= 0])
-    return ClusteringStatistics(
-        num_clusters=len(sizes),
-        num_outliers=int((labels < 0).sum()),
-        largest_cluster=int(sizes.max()) if len(sizes) else 0,
-        seconds=seconds,
-        peak_memory=peak_memory,
-    )
+register_labeler("clusters", lambda cfg: PseudoLabeler(**cfg.cluster))

@@ -1,9 +1,6 @@
 """What a run leaves to look at: tables, curves, and pictures of clusters and rankings."""
 
-import csv
-import io
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +14,22 @@ from torchvision.utils import make_grid
 
 from ..data.bank import ImageBank
 from ..data.screening import LeftOut
-from ..files import csv_text, writing
+from ..distributed import main_only
+from ..files import csv_text, replacing
+from .folder import RunFolder
 
 __all__ = [
-    "METRIC_COLUMNS",
     "comparison_table",
     "draw_clusters",
     "draw_curves",
     "draw_rankings",
+    "draw_run",
     "write_labels",
     "write_left_out",
-    "write_metrics",
 ]
 
-METRIC_COLUMNS = (
-    "epoch",
-    "loss",
-    "lr",
-    "clusters",
-    "outliers",
-    "largest_cluster",
-    "ari",
-    "nmi",
-    "self_retrieval",
-    "mAP",
-    "rank1",
-    "seconds_extract",
-    "seconds_label",
-    "seconds_train",
-    "seconds_data",
-    "seconds_evaluate",
-)
-NEED_LABELS = ("ari", "nmi", "mAP", "rank1", "seconds_evaluate")
 
-
-def write_metrics(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Writes one line per epoch; epoch 0 is the untrained model, and what was not measured stays empty.
-
-    The columns that need labels, of the test set or of the training images, are there only if those are.
-
-    Args:
-        rows: a mapping from ``METRIC_COLUMNS`` to numbers for each epoch.
-        path: the CSV file.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    text = io.StringIO()
-    columns = [name for name in METRIC_COLUMNS if name not in NEED_LABELS or any(name in row for row in rows)]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    _write_text(path, text.getvalue())
-
-
+@main_only
 def write_labels(records: Sequence[tuple[str, int, int, int]], labels: Tensor, path: str | Path) -> None:
     """Writes image, camera and pseudo label (-1: outlier) of every training image.
 
@@ -83,9 +42,11 @@ def write_labels(records: Sequence[tuple[str, int, int, int]], labels: Tensor, p
         InputError: it cannot be written.
     """
     rows = [(Path(image), camera, label) for (image, _, camera, _), label in zip(records, labels.tolist(), strict=True)]
-    _write_text(path, csv_text(("image", "camera", "label"), rows))
+    with replacing(path) as file:
+        file.write(csv_text(("image", "camera", "label"), rows))
 
 
+@main_only
 def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
     """Writes the images that are not used, and why.
 
@@ -96,25 +57,16 @@ def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    _write_text(path, csv_text(("image", "reason"), [(image.path, image.reason) for image in left_out]))
+    with replacing(path) as file:
+        file.write(csv_text(("image", "reason"), [(image.path, image.reason) for image in left_out]))
 
 
-def _write_text(path: str | Path, text: str) -> None:
-    """Renames a finished file into place: a reader, or a full disk, never sees half of one."""
-    temporary = Path(f"{path}.tmp")
-    with writing(path):
-        try:
-            temporary.write_text(text, encoding="utf-8", newline="")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
+@main_only
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Draws what was measured over the epochs: accuracy, loss, clusters, and the quality of labels.
 
     Args:
-        rows: as :func:`write_metrics` takes them.
+        rows: lines of a :class:`~hhcl_torchreid.training.history.History`.
         path: the PNG file.
 
     Raises:
@@ -142,8 +94,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         axes.legend()
         if {"mAP", "ari", "self_retrieval"} & set(columns):
             axes.set_ylim(0, 1)
-    with writing(path):
-        figure.savefig(path, dpi=110)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def draw_clusters(
@@ -172,8 +124,8 @@ def draw_clusters(
             blank = images.new_full((columns - len(images), *images.shape[1:]), 255)
             tiles += torch.cat([images, blank]).cpu()
         sheet = make_grid(tiles, nrow=columns, padding=4, pad_value=255)
-        with writing(path):
-            image_functional.to_pil_image(sheet).save(path)
+        with replacing(path, "wb") as file:
+            image_functional.to_pil_image(sheet).save(file, format="png")
 
 
 def _alternate(members: Sequence[int], cameras: np.ndarray) -> list[int]:
@@ -209,9 +161,32 @@ def draw_rankings(folder: str | Path, path: str | Path, rows: int = 8) -> bool:
     for image in images:
         sheet.paste(image, (0, top))
         top += image.height
-    with writing(path):
-        sheet.save(path)
+    with replacing(path, "wb") as file:
+        sheet.save(file, format="png")
     return True
+
+
+@main_only
+def draw_run(
+    folder: RunFolder, bank: ImageBank, labels: Tensor | None, cameras: np.ndarray, test_sets: Iterable[str]
+) -> None:
+    """Draws what a whole run leaves: clusters and rankings.
+
+    Args:
+        folder: of the run.
+        bank: the N training images.
+        labels: (N,) int64, -1 for outliers; None where nothing was labelled.
+        cameras: (N,) int.
+        test_sets: names of the data sets that were tested.
+
+    Raises:
+        InputError: a picture cannot be written.
+    """
+    if labels is not None:
+        draw_clusters(bank, labels, cameras, folder.clusters)
+    for name in test_sets:
+        if folder.visrank(name).is_dir():
+            draw_rankings(folder.visrank(name), folder.rankings(name))
 
 
 def comparison_table(columns: Mapping[str, Mapping[str, float]]) -> str:

@@ -1,14 +1,12 @@
 import multiprocessing
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 
+import peak_memory
 import pytest
 import torch
 from clustering_cases import DEVICES
-
-from hhcl_torchreid import profiling
-from hhcl_torchreid.profiling import PeakMemory, Stopwatch
+from peak_memory import PeakMemory
 
 CPU = torch.device("cpu")
 LARGE, SMALL = 400 << 20, 60 << 20
@@ -60,15 +58,6 @@ def check_memory_that_was_freed_before_counts_when_work_takes_it_again():
 
 
 def test_without_the_file_system_of_processes_the_growth_of_the_largest_is_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(profiling, "PROCESS", tmp_path / "nowhere")
+    monkeypatch.setattr(peak_memory, "PROCESS", tmp_path / "nowhere")
     memory = PeakMemory(CPU)
     assert 0 <= memory.bytes() < SMALL
-
-
-def test_laps_follow_each_other():
-    watch = Stopwatch(CPU)
-    time.sleep(0.02)
-    watch.lap("sleep")
-    watch.lap("nothing")
-    assert list(watch.seconds) == ["sleep", "nothing"]
-    assert watch.seconds["sleep"] >= 0.02 > watch.seconds["nothing"]

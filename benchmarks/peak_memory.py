@@ -1,41 +1,15 @@
-"""Seconds and bytes that a piece of work takes, on a GPU or on the CPU."""
+"""Bytes that a piece of work takes, on a GPU or on the CPU."""
 
 import ctypes
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-__all__ = ["PeakMemory", "Stopwatch"]
+__all__ = ["PeakMemory"]
 
 PROCESS = Path("/proc/self")
-
-
-class Stopwatch:
-    """Wall-clock laps of work on a device.
-
-    Args:
-        device: where the work is done; a lap ends when all of it is.
-
-    Attributes:
-        seconds: by name of the lap.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, dict[str, float]()
-        self._last = self._now()
-
-    def lap(self, name: str) -> None:
-        """End the lap that began with the one before, or with the stopwatch."""
-        now = self._now()
-        self.seconds[name], self._last = now - self._last, now
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 class PeakMemory:

@@ -1,0 +1,94 @@
+"""torchreid's engine as far as it tests: on pixels that stay decoded, with the whole CMC curve."""
+
+import os.path as osp
+from typing import Any
+
+import torch
+import torchreid
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import distributed
+from ..data.loader import TestBatches
+from ..errors import explain_out_of_memory
+from ..features.embedder import Embedder
+from .retrieval import TestSet, retrieve
+
+__all__ = ["RetrievalEngine"]
+
+
+class RetrievalEngine(torchreid.engine.Engine):
+    """Tests as torchreid does, in the main process alone, and keeps what it measured.
+
+    Args:
+        datamanager (DataManager): of torchreid.
+        use_gpu (bool): use gpu.
+        embedder (Embedder): makes the features.
+        test_loader (dict): data set -> ``"query"`` and ``"gallery"`` -> ``TestBatches``.
+
+    Attributes:
+        results (dict): the last test: data set -> ``mAP``, ``Rank-1``, ... as fractions.
+    """
+
+    def __init__(
+        self,
+        datamanager: Any,
+        use_gpu: bool,
+        embedder: Embedder,
+        test_loader: dict[str, dict[str, TestBatches]],
+    ) -> None:
+        super().__init__(datamanager, use_gpu)
+        self.embedder = embedder
+        self.test_loader = test_loader
+        self.results: dict[str, dict[str, float]] = {}
+
+    def extract_features(self, input: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 pixels, or float32 normalised ones -> (B, D) float32 features."""
+        return self.embedder.embed(input)
+
+    def test(self, **settings: Any) -> float:
+        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``. 0 where there is none."""
+        if not self.test_loader:
+            print("No labelled query and gallery images to test on")
+            return 0.0
+        test = super().test
+        rank1, self.results = distributed.from_main(lambda: (test(**settings), self.results))
+        return rank1
+
+    @torch.no_grad()
+    def _evaluate(
+        self,
+        dataset_name: str = "",
+        query_loader: Any = None,
+        gallery_loader: Any = None,
+        visrank: bool = False,
+        visrank_topk: int = 10,
+        save_dir: str = "",
+        **settings: Any,
+    ) -> tuple[float, float]:
+        """Torchreid's evaluation, which keeps the whole CMC curve and shows its progress."""
+        query = self.extract_test_set(query_loader, "query")
+        gallery = self.extract_test_set(gallery_loader, "gallery")
+        distances, self.results[dataset_name] = retrieve(query, gallery, **settings)
+        print("** Results **")
+        for measure, value in self.results[dataset_name].items():
+            print(f"{measure:<8}: {value:.1%}")
+        if visrank:
+            torchreid.utils.visualize_ranked_results(
+                distances,
+                self.datamanager.fetch_test_loaders(dataset_name),
+                self.datamanager.data_type,
+                width=self.datamanager.width,
+                height=self.datamanager.height,
+                save_dir=osp.join(save_dir, "visrank_" + dataset_name),
+                topk=visrank_topk,
+            )
+        return self.results[dataset_name]["Rank-1"], self.results[dataset_name]["mAP"]
+
+    @torch.no_grad()
+    @explain_out_of_memory("the features of query and gallery", "lower test.batch_size, or free memory on the device")
+    def extract_test_set(self, loader: TestBatches, split: str) -> TestSet:
+        """Features, identities and cameras of a query or gallery set, by torchreid's hooks."""
+        batches = tqdm(loader, desc=f"extract {split} features", unit="batch", disable=None, leave=False)
+        parsed = (self.parse_data_for_eval(data) for data in batches)
+        return TestSet.gather((self.extract_features(images), *others) for images, *others in parsed)

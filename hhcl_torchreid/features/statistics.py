@@ -1,0 +1,35 @@
+"""Batch-norm statistics of the weights as they are, in place of running averages."""
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import update_bn
+from tqdm import tqdm
+
+from ..data.bank import ImageBank
+from ..data.transforms import normalize_images
+from .embedder import Embedder
+
+__all__ = ["estimate_statistics"]
+
+
+def estimate_statistics(
+    embedder: Embedder, bank: ImageBank, batch_size: int, num_batches: int, generator: np.random.Generator
+) -> None:
+    """Gives a model the mean statistics over some random batches; it is in training mode afterwards.
+
+    Running averages lag behind the weights by about ten steps, and start from another data set's. See Wu and Johnson,
+    Rethinking "Batch" in BatchNorm, arXiv 2105.07576, section 3 (PreciseBN).
+
+    Args:
+        embedder: of the model.
+        bank: images to draw from.
+        batch_size: images per batch, all of one size; with fewer images there is one smaller batch.
+        num_batches: how many, at most as many as the images fill.
+        generator: source of the choice.
+    """
+    order = torch.from_numpy(generator.permutation(len(bank)))
+    chosen = order.split(batch_size)[: min(num_batches, len(order) // batch_size or 1)]
+    batches = (normalize_images(images, embedder.mean, embedder.std) for images in bank.batches(chosen))
+    embedder.model.train()
+    with embedder.autocast():
+        update_bn(tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None), embedder.model)

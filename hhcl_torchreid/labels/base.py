@@ -1,0 +1,156 @@
+"""The door of labels: what a labeler is given, what it gives, and how one is found by its name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+
+__all__ = ["LABELERS", "Images", "Labeler", "TrueLabels", "build_labeler", "register_labeler"]
+
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is known of each of N training images but who is on it: identities cannot leak from here.
+
+    All numbers are int64 tensors on the CPU, -1 where nothing is known.
+    """
+
+    paths: tuple[str, ...]
+    cameras: Tensor
+    """(N,) the camera, numbered over all data sets: no two of them share one."""
+    datasets: Tensor
+    """(N,) the data set."""
+    tracks: Tensor
+    """(N,) the track of a tracker, numbered over all cameras."""
+    frames: Tensor
+    """(N,) the frame of the camera's video."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @classmethod
+    def of_records(cls, records: Sequence[tuple[str, int, int, int]]) -> "Images":
+        """Takes torchreid's (path, pid, camid, dsetid), without the identities.
+
+        Cameras of one data set keep their numbers; of several, they are numbered anew, so that none is two.
+        """
+        paths = tuple(path for path, *_ in records)
+        cameras = np.array([camera for *_, camera, _ in records], dtype=np.int64).reshape(-1)
+        datasets = np.array([dataset for *_, dataset in records], dtype=np.int64).reshape(-1)
+        if len(np.unique(datasets)) > 1:
+            pairs = np.unique(np.stack([datasets, cameras], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+            cameras = np.where(cameras < 0, UNKNOWN, pairs)
+        unknown = torch.full((len(records),), UNKNOWN)
+        return cls(paths, torch.from_numpy(cameras), torch.from_numpy(datasets), unknown, unknown)
+
+
+class Labeler(Protocol):
+    """Turns features into pseudo labels, once per epoch.
+
+    In a run of several processes all of them call it, with the same features, and all must come to the same labels.
+
+    See Also:
+        :func:`register_labeler`: makes one known to ``engine.labels``.
+    """
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Plain values by name, for pages and messages."""
+
+    def __call__(self, features: Tensor, images: Images | None = None) -> Tensor:
+        """Labels ``(N, D)`` unit rows: ``(N,)`` int64, clusters 0, 1, ... without gaps; -1 marks an outlier."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs of the epochs before; tensors and plain values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave."""
+
+
+LABELERS: dict[str, Callable[[Any], Labeler]] = {}
+"""Name, as ``engine.labels`` says it -> what builds the labeler from a configuration."""
+
+
+def register_labeler(name: str, build: Callable[[Any], Labeler] | None = None) -> Any:
+    """Makes a labeler known by a name, as torchreid does with data sets; a decorator where ``build`` is left out.
+
+    Args:
+        name: for ``engine.labels``.
+        build: takes the configuration (``get_default_config()`` and what was set) and gives a :class:`Labeler`.
+
+    Raises:
+        InputError: the name is taken.
+
+    Examples::
+
+        register_labeler("kmeans", lambda cfg: KMeansLabeler(num_clusters=500))
+    """
+    if build is None:
+        return lambda decorated: register_labeler(name, decorated)
+    if name in LABELERS:
+        raise InputError(f"there is a labeler {name!r} already: choose another name")
+    LABELERS[name] = build
+    return build
+
+
+def build_labeler(name: str, cfg: Any) -> Labeler:
+    """Builds a labeler by its name.
+
+    Args:
+        name: one of ``LABELERS``.
+        cfg: the configuration.
+
+    Raises:
+        InputError: an unknown name, or settings that the labeler refuses.
+    """
+    if name not in LABELERS:
+        raise InputError(f"engine.labels is {name!r}: choose one of {', '.join(LABELERS)}")
+    return LABELERS[name](cfg)
+
+
+class TrueLabels:
+    """The identities themselves in place of pseudo labels: what could be had with labels, the paper's upper row.
+
+    Attributes:
+        identities: (N,) int of all images, handed over by :meth:`learn_from`.
+    """
+
+    def __init__(self) -> None:
+        self.identities: Sequence[int] = ()
+
+    def learn_from(self, identities: Sequence[int]) -> None:
+        """Takes the identities, which no other labeler ever sees.
+
+        Raises:
+            InputError: an image has none.
+        """
+        unlabelled = sum(identity < 0 for identity in identities)
+        if unlabelled:
+            raise InputError(f"{unlabelled} training images have no true label: set engine.labels to 'clusters'")
+        self.identities = identities
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
+
+    def __call__(self, features: Tensor, images: Images | None = None) -> Tensor:
+        """Numbers the identities 0, 1, ... in their order."""
+        return torch.from_numpy(np.unique(np.asarray(self.identities), return_inverse=True)[1].reshape(-1))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the identities come from the data set."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes nothing back."""
+
+
+register_labeler("identities", lambda _: TrueLabels())

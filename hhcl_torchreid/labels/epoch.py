@@ -1,0 +1,64 @@
+"""The labels of one epoch: what stands around every labeler, whichever it is."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .base import Images, Labeler
+
+__all__ = ["EpochLabels", "label_epoch"]
+
+
+class EpochLabels(NamedTuple):
+    """What an epoch trains on."""
+
+    labels: Tensor
+    """(N,) int64 on the CPU; -1 marks an outlier."""
+    found: Tensor
+    """(N,) likewise, what the labeler found; another than ``labels`` where it found no two clusters."""
+    sizes: dict[str, int]
+    """``clusters``, ``outliers`` and ``largest_cluster`` of what was found."""
+
+
+def label_epoch(
+    labeler: Labeler, features: Tensor, images: Images, epoch: int, labels_before: Tensor | None
+) -> EpochLabels:
+    """Labels the images of an epoch; with those of the epoch before where no two clusters are found.
+
+    Args:
+        labeler: any.
+        features: (N, D) unit rows.
+        images: the N images.
+        epoch: its number, from 1, for messages.
+        labels_before: (N,) int64, what the epoch before has found; None where it had no two clusters either.
+
+    Raises:
+        InputError: no two clusters, and no labels of the epoch before.
+    """
+    found = labeler(features, images).cpu()
+    counts = torch.bincount(found[found >= 0])
+    sizes = {
+        "clusters": len(counts),
+        "outliers": int((found < 0).sum()),
+        "largest_cluster": int(counts.max()) if len(counts) else 0,
+    }
+    print(
+        f"=> Epoch {epoch}: {sizes['clusters']} clusters, {sizes['outliers']} outliers of {len(found)} images, "
+        f"largest cluster {sizes['largest_cluster']}"
+    )
+    if len(counts) >= 2:
+        return EpochLabels(found, found, sizes)
+    what, advice = _explain(len(counts), labeler.settings)
+    if labels_before is None:
+        raise InputError(f"epoch {epoch} found {what} in {len(found)} images: {advice}")
+    print(f"=> Epoch {epoch} found {what} and goes on with the labels of the epoch before: {advice}")
+    return EpochLabels(labels_before, found, sizes)
+
+
+def _explain(num_clusters: int, settings: Any) -> tuple[str, str]:
+    what, direction = ("no cluster", "raise") if num_clusters == 0 else ("a single cluster", "lower")
+    if "eps" in settings:
+        return what, f"{direction} cluster.eps (now {settings['eps']})"
+    return what, f"change the settings of the labeler (now {dict(settings)})"

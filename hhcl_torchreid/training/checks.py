@@ -1,0 +1,57 @@
+"""What must fit together before a run begins."""
+
+from typing import Any
+
+from torch import nn
+
+from .. import distributed
+from ..data.sampler import BatchPlan, check_batch_size
+from ..errors import InputError
+
+__all__ = ["check_engine"]
+
+
+def check_engine(datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn: int) -> None:
+    """Checks arguments of :class:`~hhcl_torchreid.ImageHHCLEngine` that nothing else does.
+
+    Raises:
+        InputError: settings that do not go together, data that are no images, a model of another making.
+    """
+    if datamanager.data_type != "image":
+        raise InputError(f"HHCL learns from images, not from data of type {datamanager.data_type!r}")
+    check_batch_size(plan.batch_size, plan.num_instances)
+    _check_groups(plan.bn_groups, plan.batch_size)
+    _check_model(model)
+    if plan.iters < 1:
+        raise InputError(f"engine.iters is {plan.iters}: an epoch takes at least one step")
+    if precise_bn < 0:
+        raise InputError(f"train.precise_bn is {precise_bn}: give a number of batches, or 0 for running averages")
+
+
+def _check_groups(bn_groups: int, batch_size: int) -> None:
+    if bn_groups < 1 or batch_size % bn_groups:
+        raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({batch_size})")
+    if bn_groups == batch_size:
+        raise InputError(
+            f"train.bn_groups ({bn_groups}) leaves groups of one image, which have no statistics: set it to "
+            f"{batch_size // 2} or less"
+        )
+    if bn_groups % distributed.world_size():
+        raise InputError(
+            f"train.bn_groups ({bn_groups}) must be a multiple of the number of processes "
+            f"({distributed.world_size()}), as each has batch-norm statistics of its own: set train.bn_groups "
+            f"{distributed.world_size()}"
+        )
+
+
+def _check_model(model: nn.Module) -> None:
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise InputError(
+            f"the model is wrapped in {type(model).__name__}: give the engine the model itself; torchrun trains on "
+            "several GPUs, and bn_groups gives one the batch-norm statistics of several"
+        )
+    if type(model).__module__.startswith("torchreid.") or not hasattr(model, "feature_dim"):
+        raise InputError(
+            f"this {type(model).__name__} does not give unit feature vectors of a known length: build the model with "
+            "hhcl_torchreid.build_model, which takes any of torchreid's names"
+        )

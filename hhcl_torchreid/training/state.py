@@ -1,0 +1,133 @@
+"""What a run needs to go on after its last epoch as if nothing had ended it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import distributed
+from ..checkpoint import load_checkpoint, random_states, restore_random_states
+from ..errors import InputError
+from ..labels import Labeler
+from .history import History
+
+__all__ = ["TrainingState"]
+
+NEEDED = ("state_dict", "epoch", "optimizer", "scheduler", "rows", "labels", "best", "results_before", "random")
+
+
+class TrainingState:
+    """Everything of a run that changes, gathered for a checkpoint and put back from one.
+
+    Args:
+        model (nn.Module): the network.
+        optimizer (Optimizer): of its weights.
+        scheduler (LRScheduler, optional): of the learning rate.
+        scaler (GradScaler): of the loss.
+        labeler (Labeler): what it remembers of earlier epochs.
+        history (History): the lines of ``metrics.csv``.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        scaler: torch.amp.GradScaler,
+        labeler: Labeler,
+        history: History,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scaler = scaler
+        self.labeler = labeler
+        self.history = history
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
+        return {
+            "state_dict": self.model.state_dict(),
+            "epoch": self.history.last["epoch"],
+            "rank1": self.history.last.get("rank1", 0.0),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "scaler": self.scaler.state_dict(),
+            "kinds": self._kinds(),
+            "best": self.history.best,
+            "results_before": self.history.results_before,
+            "rows": self.history.lines,
+            "labeler": self.labeler.state_dict(),
+            "random": random_states(),
+        }
+
+    def _kinds(self) -> dict[str, str]:
+        """What the states of optimiser and scheduler are of: others would take some of them without a word."""
+        amsgrad = any(group.get("amsgrad") for group in self.optimizer.param_groups)
+        return {
+            "train.optim": type(self.optimizer).__name__ + (" with amsgrad" if amsgrad else ""),
+            "train.lr_scheduler": type(self.scheduler).__name__,
+        }
+
+    def load(self, path: str | Path) -> dict[str, Any]:
+        """Puts everything back as a checkpoint has it; on a refusal nothing but weights may have changed.
+
+        Args:
+            path: a ``model-last.pth.tar`` or ``model-best.pth.tar``.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            InputError: no such file, no checkpoint, or one of another model, optimiser or program.
+        """
+        checkpoint = distributed.from_main(lambda: load_checkpoint(path))
+        missing = [name for name in NEEDED if name not in checkpoint]
+        if missing:
+            raise InputError(
+                f"{path} holds no run to go on with ({', '.join(missing)} missing): start from its weights with "
+                "model.load_weights instead"
+            )
+        self._check_kinds(path, checkpoint.get("kinds", {}))
+        try:
+            self.model.load_state_dict(checkpoint["state_dict"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            first = str(error).splitlines()[-1].strip()
+            raise InputError(
+                f"{path} is a checkpoint of another model or optimiser than the configured one ({first}): set the "
+                "model.*, train.optim and train.staged_lr that it was trained with"
+            ) from None
+        try:
+            self._load_rest(checkpoint)
+        # What stands in a file that was changed by hand may be anything.
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"{path} holds a run in a form that cannot be gone on with ({type(error).__name__}: {error}): start "
+                "from its weights with model.load_weights instead"
+            ) from error
+        return checkpoint
+
+    def _check_kinds(self, path: str | Path, kinds: Mapping[str, str]) -> None:
+        for key, own in self._kinds().items():
+            if kinds.get(key, own) != own:
+                raise InputError(
+                    f"{path} was trained with {kinds[key]}, not {own}: set {key} to what it was trained with, or start "
+                    "from its weights with model.load_weights"
+                )
+
+    def _load_rest(self, checkpoint: Mapping[str, Any]) -> None:
+        if self.scheduler is not None and checkpoint["scheduler"] is not None:
+            self.scheduler.load_state_dict(checkpoint["scheduler"])
+        if checkpoint.get("scaler"):
+            self.scaler.load_state_dict(checkpoint["scaler"])
+        self.history.lines = [dict(line) for line in checkpoint["rows"]]
+        self.history.best = float(checkpoint["best"])
+        self.history.results_before = dict(checkpoint["results_before"])
+        # Checkpoints of version 0.1.0 kept the labeler's only memory beside the rest.
+        self.labeler.load_state_dict(
+            checkpoint.get("labeler", {"independence_limit": checkpoint.get("independence_limit")})
+        )
+        restore_random_states(checkpoint["random"])
+        int(checkpoint["epoch"]), self.history.last["epoch"]
