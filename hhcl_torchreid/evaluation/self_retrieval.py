@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ..clustering.centroids import cluster_sums
 from ..clustering.precision import in_float32
 
 __all__ = ["self_retrieval"]
@@ -39,16 +40,16 @@ def self_retrieval(features: Tensor, labels: Tensor, cameras: np.ndarray) -> flo
     labels = labels.to(features.device)[clustered]
     rows = features[clustered].float()
     tracks = _tracks(labels, torch.from_numpy(np.unique(cameras, return_inverse=True)[1]).to(labels.device), clustered)
-    cluster_sums, cluster_sizes = _sums(rows, labels)
-    track_sums, track_sizes = _sums(rows, tracks)
-    centroids = normalize(cluster_sums)
-    has_others = cluster_sizes[labels] > track_sizes[tracks]
+    sums, sizes = cluster_sums(rows, labels, num_clusters)
+    track_sums, track_sizes = cluster_sums(rows, tracks, int(tracks.max()) + 1)
+    centroids = normalize(sums)
+    has_others = sizes[labels] > track_sizes[tracks]
     found = 0
     for chunk in torch.nonzero(has_others).flatten().split(ROWS_AT_ONCE):
         own, track = labels[chunk], tracks[chunk]
         similarities = rows[chunk] @ centroids.T
         similarities.scatter_(1, own[:, None], -torch.inf)
-        others = normalize(cluster_sums[own] - track_sums[track])
+        others = normalize(sums[own] - track_sums[track])
         found += int(((rows[chunk] * others).sum(dim=1) > similarities.max(dim=1).values).sum())
     return found / len(features)
 
@@ -58,9 +59,3 @@ def _tracks(labels: Tensor, cameras: Tensor, clustered: Tensor) -> Tensor:
     if cameras.max() == 0:
         return torch.arange(len(labels), device=labels.device)
     return torch.unique(labels * (cameras.max() + 1) + cameras[clustered], return_inverse=True)[1]
-
-
-def _sums(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the rows of each label, in the order of the rows so that it repeats itself, and their number."""
-    sizes = torch.bincount(labels)
-    return torch.segment_reduce(rows[labels.argsort(stable=True)], "sum", lengths=sizes, axis=0), sizes

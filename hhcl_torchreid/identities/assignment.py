@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..clustering.centroids import cluster_centroids
 from ..clustering.neighbors import check_features
 from ..errors import InputError
-from ..memory.hybrid import cluster_centroids
 
 __all__ = ["OUTLIER", "Identities", "compare_with_centroids"]
 

@@ -1,5 +1,7 @@
 """What a batch is contrasted with."""
 
-from .hybrid import MEMORY_MODES, HybridMemory, cluster_centroids
+from ..clustering.centroids import cluster_centroids
+from .hybrid import HybridMemory
+from .terms import MEMORY_MODES, Batch, MemoryTerm
 
-__all__ = ["MEMORY_MODES", "HybridMemory", "cluster_centroids"]
+__all__ = ["MEMORY_MODES", "Batch", "HybridMemory", "MemoryTerm", "cluster_centroids"]

@@ -1,20 +1,15 @@
-"""The memory of cluster centroids and hard instances, and the contrastive loss against it (sections 3.3 and 4.3)."""
+"""The memory of a run's clusters, and the contrastive loss against it (sections 3.3 and 4.3 of the paper)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..clustering.centroids import cluster_centroids
 from ..errors import InputError
+from .camera import CAMERA_WEIGHTS, CameraProxies, cluster_camera_means, given_cameras
+from .terms import MEMORY_MODES, Batch, MemoryTerm, true_cluster
 
-__all__ = ["MEMORY_MODES", "HybridMemory", "cluster_centroids"]
-
-# mode -> (hard_weight, centroid_weight); None where the mode has no such term
-MEMORY_MODES: dict[str, tuple[float | None, float | None]] = {
-    "centroid": (None, 1.0),
-    "hard": (1.0, None),
-    "hybrid": (0.5, 0.25),
-    "hybrid_instances": (0.5, 0.5),
-}
+__all__ = ["MEMORY_MODES", "HybridMemory"]
 
 
 class HybridMemory(nn.Module):
@@ -30,26 +25,35 @@ class HybridMemory(nn.Module):
       instance rows. The instances of a cluster are replaced by its samples in the batch; the logit of the true cluster
       is its least similar instance, that of every other cluster its most similar one. Loss: ``hard_weight *
       CE(instances) + centroid_weight * CE(centroid)``.
+    - ``"harmonic"`` (3C's CHD; needs cameras): C prototypes, updated with the sample of the cluster that is most like
+      the cluster's others at its camera and least like its prototype, by the harmonic mean of the two.
 
-    Everything is computed in float32, under autocast too. The work is a few matrix products: nothing here waits for the
-    GPU, but for ``update`` in mode ``"centroid"`` when it is given labels that live there (hand it labels on the CPU).
+    A mode of one's own is one more row of :data:`~hhcl_torchreid.memory.MEMORY_MODES`. Everything is computed in
+    float32, under autocast too. The work is a few matrix products: nothing here waits for the GPU, but for ``update``
+    in mode ``"centroid"`` when it is given labels that live there (hand it labels on the CPU).
 
     Reference:
         Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification. IC-NIDC
-        2021. arXiv 2109.12333.
+        2021. arXiv 2109.12333. Cameras: 3C (entropy, harmonic update) and PPLR (proxies).
 
     Args:
         num_clusters (int): number of clusters, C.
         num_features (int): length of a feature vector, D.
-        mode (str): one of the four above.
+        mode (str): one of ``MEMORY_MODES``.
         temperature (float): divides the similarities.
         momentum (float): m, what a row keeps of itself in an update, in [0, 1].
         num_instances (int): instance rows per cluster (mode ``"hybrid_instances"`` only).
-        hard_weight (float, optional): weight of the hard term. Default: 1 for ``"hard"``, else 0.5.
+        hard_weight (float, optional): weight of the hard term. Default: 1 for ``"hard"`` and ``"harmonic"``, else 0.5.
         centroid_weight (float, optional): weight of the centroid term. Default: 1 for ``"centroid"``, 0.25 for
             ``"hybrid"`` (what the authors' published models were trained with), 0.5 for ``"hybrid_instances"``.
         label_smoothing (float): the authors' smoothing: 1 - ε on the true cluster and ε / k on each of the k = C // 50
             highest logits; with k <= 1, ε / C on all.
+        camera_weight (str): ``"entropy"`` gives the samples of a cluster that many cameras see evenly in the batch more
+            weight in the terms of the mode, see :func:`~hhcl_torchreid.memory.camera.entropy_weights`; or ``"none"``.
+        camera_proxy (float): weight of the contrast between cameras that is added to the loss, see
+            :class:`~hhcl_torchreid.memory.camera.CameraProxies`; 0 for none.
+        camera_temperature (float): divides the similarities there.
+        camera_negatives (int): negatives of an image there.
 
     Attributes:
         features (Tensor): the memory, float32, (C, D), (2C, D) or ((1 + num_instances) C, D); zeros until
@@ -80,6 +84,10 @@ class HybridMemory(nn.Module):
         hard_weight: float | None = None,
         centroid_weight: float | None = None,
         label_smoothing: float = 0.0,
+        camera_weight: str = "none",
+        camera_proxy: float = 0.0,
+        camera_temperature: float = 0.07,
+        camera_negatives: int = 50,
     ) -> None:
         super().__init__()
         if num_clusters < 1 or num_features < 1 or num_instances < 1:
@@ -92,200 +100,144 @@ class HybridMemory(nn.Module):
                 f"temperature must be above 0, momentum in [0, 1] and label_smoothing in [0, 1), not {temperature}, "
                 f"{momentum} and {label_smoothing}"
             )
+        if camera_proxy < 0:
+            raise InputError(f"camera_proxy is {camera_proxy}: give a weight, or 0 for none")
+        for name, given, known in (
+            ("memory mode", mode, MEMORY_MODES),
+            ("camera_weight", camera_weight, CAMERA_WEIGHTS),
+        ):
+            if given not in known:
+                raise InputError(f"unknown {name} {given!r}: choose one of {', '.join(known)}")
         self.num_clusters = num_clusters
         self.mode = mode
         self.temperature = temperature
         self.momentum = momentum
         self.num_instances = num_instances
         self.label_smoothing = label_smoothing
-        self.hard_weight, self.centroid_weight = _resolve_weights(mode, hard_weight, centroid_weight)
-        blocks = {"hybrid": 2, "hybrid_instances": 1 + num_instances}.get(mode, 1)
-        self.register_buffer("features", torch.zeros(blocks * num_clusters, num_features))
+        self.camera_weight = camera_weight
+        self.camera_proxy = camera_proxy
+        self.terms: list[MemoryTerm] = [make(num_clusters, momentum, num_instances) for _, make in MEMORY_MODES[mode]]
+        self.weights = self._resolve_weights({"hard_weight": hard_weight, "centroid_weight": centroid_weight})
+        self._block_sizes = [term.rows_per_cluster * num_clusters for term in self.terms]
+        self.register_buffer("features", torch.zeros(sum(self._block_sizes), num_features))
+        self.proxies = CameraProxies(num_features, camera_temperature, camera_negatives)
+
+    def _resolve_weights(self, arguments: dict[str, float | None]) -> list[float]:
+        given = {name: float(weight) for name, weight in arguments.items() if weight is not None}
+        for name in given.keys() - {term.weight_argument for term in self.terms}:
+            raise InputError(f"memory mode {self.mode!r} has no term for {name}: leave it out, or use mode 'hybrid'")
+        defaults = [weight for weight, _ in MEMORY_MODES[self.mode]]
+        return [given.get(term.weight_argument, own) for term, own in zip(self.terms, defaults, strict=True)]
 
     def extra_repr(self) -> str:
         """Shows the settings in ``print(memory)``."""
+        terms = zip(self.weights, self.terms, strict=True)
+        loss = " + ".join(f"{weight:g} {type(term).__name__}" for weight, term in terms)
         return (
-            f"num_clusters={self.num_clusters}, mode={self.mode!r}, temperature={self.temperature}, "
-            f"momentum={self.momentum}, hard_weight={self.hard_weight}, centroid_weight={self.centroid_weight}"
+            f"num_clusters={self.num_clusters}, mode={self.mode!r}, loss={loss}, temperature={self.temperature}, "
+            f"momentum={self.momentum}, camera_weight={self.camera_weight!r}, camera_proxy={self.camera_proxy}"
         )
 
     @torch.no_grad()
-    def rebuild(self, features: Tensor, labels: Tensor, generator: torch.Generator | None = None) -> None:
+    def rebuild(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        generator: torch.Generator | None = None,
+        cameras: Tensor | None = None,
+    ) -> None:
         """Fills the memory from the features of a whole training set, at the start of an epoch.
 
         Args:
             features: (N, D) unit rows.
             labels: (N,) int64 in [-1, C), -1 for outliers, each cluster present.
             generator: CPU generator for the random instances of ``"hybrid_instances"``.
+            cameras: (N,) int64, for the proxies; -1 where not known.
+
+        Raises:
+            InputError: ``camera_proxy`` is set and there are no cameras.
         """
         features = features.float()
         centroids = cluster_centroids(features, labels, self.num_clusters)
-        if self.mode == "hybrid":
-            rows = centroids.repeat(2, 1)
-        elif self.mode == "hybrid_instances":
-            instances = _draw_instances(labels, self.num_clusters, self.num_instances, generator)
-            rows = torch.cat([centroids, F.normalize(features[instances.flatten()])])
-        else:
-            rows = centroids
-        self.features = rows.to(self.features.device)
+        rows = [term.start(centroids, features, labels, generator) for term in self.terms]
+        self.features = torch.cat(rows).to(self.features.device)
+        if self.camera_proxy > 0:
+            self.proxies.set(*cluster_camera_means(features, labels, given_cameras(cameras, "camera_proxy")))
 
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+    def set_proxies(self, proxies: Tensor, labels: Tensor, cameras: Tensor) -> None:
+        """Sets the proxies that ``camera_proxy`` weighs, in place of those that :meth:`rebuild` makes.
+
+        Args:
+            proxies: (P, D) unit rows.
+            labels: (P,) int64 clusters in [0, C).
+            cameras: (P,) int64.
+
+        Raises:
+            InputError: there is not one label and one camera for each.
+        """
+        self.proxies.set(proxies, labels, cameras)
+
+    def forward(self, features: Tensor, labels: Tensor, cameras: Tensor | None = None) -> Tensor:
         """Contrastive loss of a batch against the memory, which stays as it is.
 
         Args:
             features: (B, D) unit rows; gradients flow back to them.
             labels: (B,) int64 in [0, C).
+            cameras: (B,) int64, -1 where not known; for ``camera_weight`` and ``camera_proxy`` only.
 
         Returns:
             The mean loss of the batch, a float32 scalar.
+
+        Raises:
+            InputError: a setting needs cameras and there are none, or proxies and there are none yet.
         """
         labels = labels.to(features.device, non_blocking=True)
+        cameras = None if cameras is None else cameras.to(features.device, non_blocking=True)
         with torch.autocast(features.device.type, enabled=False):
-            similarities = features.float() @ self.features.T
-            if self.mode == "hybrid":
-                hard, centroid = similarities.chunk(2, dim=1)
-                return self._cross_entropy(hard, labels, self.hard_weight) + self._cross_entropy(
-                    centroid, labels, self.centroid_weight
-                )
-            if self.mode == "hybrid_instances":
-                centroid, instances = similarities.split([self.num_clusters, self.num_instances * self.num_clusters], 1)
-                hardest = self._hardest_instances(instances, labels)
-                return self._cross_entropy(hardest, labels, self.hard_weight) + self._cross_entropy(
-                    centroid, labels, self.centroid_weight
-                )
-            return self._cross_entropy(similarities, labels, self.hard_weight + self.centroid_weight)
+            features = features.float()
+            loss = self._loss_of_terms(features, labels, cameras)
+            if self.camera_proxy > 0:
+                loss = loss + self.camera_proxy * self.proxies(features, labels, given_cameras(cameras, "camera_proxy"))
+            return loss
 
-    def _hardest_instances(self, similarities: Tensor, labels: Tensor) -> Tensor:
-        """(B, K * C) similarities with the instance rows -> (B, C): lowest for the true cluster, else highest."""
-        by_instance = similarities.view(len(labels), self.num_instances, self.num_clusters)
-        return torch.where(self._is_true_cluster(labels), by_instance.min(dim=1).values, by_instance.max(dim=1).values)
+    def _loss_of_terms(self, features: Tensor, labels: Tensor, cameras: Tensor | None) -> Tensor:
+        of_samples, weigh = None, CAMERA_WEIGHTS[self.camera_weight]
+        if weigh is not None:
+            of_samples = weigh(labels, given_cameras(cameras, f"camera_weight {self.camera_weight}"))
+            features = F.normalize(features)  # as 3C does, so that no gradient points along a feature
+        blocks = (features @ self.features.T).split(self._block_sizes, dim=1)
+        losses = [
+            weight * self._cross_entropy(term.logits(similarities, labels), labels, of_samples)
+            for weight, term, similarities in zip(self.weights, self.terms, blocks, strict=True)
+        ]
+        return torch.stack(losses).sum()
 
-    def _is_true_cluster(self, labels: Tensor) -> Tensor:
-        """(B,) labels -> (B, C) bool, without the check of ``one_hot`` that looks at their values."""
-        return labels[:, None] == torch.arange(self.num_clusters, device=labels.device)
-
-    def _cross_entropy(self, similarities: Tensor, labels: Tensor, weight: float) -> Tensor:
-        logits = similarities / self.temperature
+    def _cross_entropy(self, similarities: Tensor, labels: Tensor, of_samples: Tensor | None) -> Tensor:
+        logits, targets, smoothing = similarities / self.temperature, labels, self.label_smoothing
         num_smoothed = self.num_clusters // 50
-        if self.label_smoothing == 0 or num_smoothed <= 1:
-            return weight * F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        targets = self._is_true_cluster(labels) * (1 - self.label_smoothing)
-        highest = logits.detach().topk(num_smoothed, dim=1).indices
-        targets = targets.scatter_add(1, highest, torch.full_like(logits, self.label_smoothing / num_smoothed))
-        return weight * F.cross_entropy(logits, targets)
+        if smoothing > 0 and num_smoothed > 1:
+            targets = true_cluster(labels, self.num_clusters) * (1 - smoothing)
+            highest = logits.detach().topk(num_smoothed, dim=1).indices
+            targets = targets.scatter_add(1, highest, torch.full_like(logits, smoothing / num_smoothed))
+            smoothing = 0.0
+        if of_samples is None:
+            return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return (of_samples * F.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)).mean()
 
     @torch.no_grad()
-    def update(self, features: Tensor, labels: Tensor) -> None:
+    def update(self, features: Tensor, labels: Tensor, cameras: Tensor | None = None) -> None:
         """Moves the rows of the clusters in a batch towards the batch; call it after the loss.
 
         Args:
             features: (B, D) unit rows, those that the loss saw.
             labels: (B,) int64 in [0, C). In mode ``"hybrid_instances"`` the first ``num_instances`` samples of a
                 cluster are kept where a batch has more.
+            cameras: (B,) int64, -1 where not known; for mode ``"harmonic"`` only.
+
+        Raises:
+            InputError: the mode needs cameras and there are none.
         """
-        features = features.detach().float()
-        labels_there = labels.to(features.device, non_blocking=True)
+        batch = Batch(features, labels, cameras)
         with torch.autocast(features.device.type, enabled=False):
-            same_cluster = labels_there[:, None] == labels_there[None, :]
-            if self.mode == "centroid":
-                self._update_one_by_one(features, labels_there, same_cluster, rounds=_largest_count(labels))
-            elif self.mode == "hard":
-                self._update_rows(labels_there, self._hardest_samples(features, labels_there, same_cluster))
-            elif self.mode == "hybrid":
-                self._update_rows(labels_there, self._hardest_samples(features, labels_there, same_cluster))
-                self._update_rows(labels_there + self.num_clusters, _batch_means(features, same_cluster))
-            else:
-                self._update_rows(labels_there, _batch_means(features, same_cluster))
-                self._replace_instances(features, labels_there, same_cluster)
-
-    def _update_rows(self, rows: Tensor, values: Tensor) -> None:
-        """Updates each row with its value. A row that stands twice has the same value twice."""
-        self.features[rows] = F.normalize(self.momentum * self.features[rows] + (1 - self.momentum) * values)
-
-    def _update_one_by_one(self, features: Tensor, labels: Tensor, same_cluster: Tensor, rounds: int) -> None:
-        """Round t updates every cluster of the batch with its t-th sample, where it has one."""
-        positions = _positions_within_cluster(same_cluster)
-        for position in range(rounds):
-            has_sample = same_cluster & (positions == position)
-            updated = has_sample.any(dim=1, keepdim=True)
-            samples = features[has_sample.int().argmax(dim=1)]
-            current = self.features[labels]
-            moved = F.normalize(self.momentum * current + (1 - self.momentum) * samples)
-            self.features[labels] = torch.where(updated, moved, current)
-
-    def _hardest_samples(self, features: Tensor, labels: Tensor, same_cluster: Tensor) -> Tensor:
-        """(B, D): for each sample, the first one of its cluster that is least similar to the cluster's row."""
-        similarities = (features * self.features[labels]).sum(dim=1).expand_as(same_cluster)
-        lowest = similarities.masked_fill(~same_cluster, torch.inf).amin(dim=1, keepdim=True)
-        return features[_first_true(same_cluster & (similarities == lowest))]
-
-    def _replace_instances(self, features: Tensor, labels: Tensor, same_cluster: Tensor) -> None:
-        positions = _positions_within_cluster(same_cluster)
-        slots = positions.clamp(max=self.num_instances - 1)
-        samples = features[_first_true(same_cluster & (positions[None, :] == slots[:, None]))]
-        self.features[(slots + 1) * self.num_clusters + labels] = samples
-
-
-@torch.no_grad()
-def cluster_centroids(features: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
-    """The normalised mean of each cluster's features.
-
-    Args:
-        features: (N, D) unit rows.
-        labels: (N,) int64 in [-1, C); rows labelled -1 belong to no cluster.
-        num_clusters: C; every cluster must have a row.
-
-    Returns:
-        (C, D) float32 unit rows. Summed in the order of the rows, so the same on every run.
-    """
-    members, counts, _ = _group_by_cluster(labels.to(features.device), num_clusters)
-    return F.normalize(torch.segment_reduce(features[members].float(), "mean", lengths=counts, axis=0))
-
-
-def _group_by_cluster(labels: Tensor, num_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Indices of the clustered rows sorted by cluster, and each cluster's count and start in them."""
-    order = torch.argsort(labels, stable=True)
-    counts = torch.bincount(labels[labels >= 0], minlength=num_clusters)
-    members = order[(labels < 0).sum() :]
-    return members, counts, counts.cumsum(0) - counts
-
-
-def _draw_instances(labels: Tensor, num_clusters: int, num_instances: int, generator: torch.Generator | None) -> Tensor:
-    """(num_instances, C) indices: random members of each cluster, with replacement, drawn on the CPU."""
-    members, counts, starts = _group_by_cluster(labels, num_clusters)
-    uniform = torch.rand(num_instances, num_clusters, generator=generator, dtype=torch.float64).to(labels.device)
-    return members[starts + (uniform * counts).long()]
-
-
-def _batch_means(features: Tensor, same_cluster: Tensor) -> Tensor:
-    """(B, D): for each sample, the mean of its cluster's samples in the batch."""
-    weights = same_cluster.float()
-    return (weights @ features) / weights.sum(dim=1, keepdim=True)
-
-
-def _positions_within_cluster(same_cluster: Tensor) -> Tensor:
-    """(B,): how many samples of the same cluster stand before each sample of the batch."""
-    return same_cluster.tril(diagonal=-1).sum(dim=1)
-
-
-def _first_true(mask: Tensor) -> Tensor:
-    """(B, B) bool -> (B,) column of the first true entry of each row, ties or not; the last one if none is true."""
-    last = mask.shape[1] - 1
-    columns = torch.arange(last + 1, device=mask.device).expand_as(mask)
-    return columns.masked_fill(~mask, last).amin(dim=1)
-
-
-def _largest_count(labels: Tensor) -> int:
-    """The largest number of samples that share a label; waits for the GPU if the labels are there."""
-    return int(torch.bincount(labels).max())
-
-
-def _resolve_weights(mode: str, hard: float | None, centroid: float | None) -> tuple[float, float]:
-    if mode not in MEMORY_MODES:
-        raise InputError(f"unknown memory mode {mode!r}: choose one of {', '.join(MEMORY_MODES)}")
-    resolved = []
-    for name, given, own in zip(("hard_weight", "centroid_weight"), (hard, centroid), MEMORY_MODES[mode], strict=True):
-        if own is None and given is not None:
-            raise InputError(f"memory mode {mode!r} has no term for {name}: leave it out, or use mode 'hybrid'")
-        resolved.append(0.0 if own is None else own if given is None else float(given))
-    return resolved[0], resolved[1]
+            for term, rows in zip(self.terms, self.features.split(self._block_sizes), strict=True):
+                term.update(rows, batch)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from slow_memory import DEVICES, ROWS_PER_CLUSTER, slow_loss, slow_update, unit_rows
 
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.memory.hybrid import MEMORY_MODES, HybridMemory, cluster_centroids
+from hhcl_torchreid.memory import MEMORY_MODES, HybridMemory
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "memory.npz")
 AUTHORS_NAMES = {
@@ -17,15 +18,6 @@ AUTHORS_NAMES = {
     "hybrid": "CMhybrid",
     "hybrid_instances": "CMhybrid_v2",
 }
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-
-
-def unit_rows(*shape, seed=0):
-    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
-
-
-def rows_per_cluster(mode, num_instances):
-    return {"hybrid": 2, "hybrid_instances": 1 + num_instances}.get(mode, 1)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -35,7 +27,7 @@ def test_equals_the_authors_numbers_step_by_step(mode, smoothing, device):
     case = f"{AUTHORS_NAMES[mode]}_{smoothing}_"
     start = torch.from_numpy(GOLDEN[case + "memory_0"])
     memory = HybridMemory(
-        num_clusters=len(start) // rows_per_cluster(mode, 4),
+        num_clusters=len(start) // ROWS_PER_CLUSTER[mode],
         num_features=start.shape[1],
         mode=mode,
         num_instances=4,
@@ -55,64 +47,22 @@ def test_equals_the_authors_numbers_step_by_step(mode, smoothing, device):
         np.testing.assert_allclose(memory.features.cpu(), GOLDEN[f"{case}memory_{step + 1}"], atol=1e-4)
 
 
-def slow_update(memory, features, labels):
-    """METHOD's table, one sample and one cluster at a time."""
-    rows, num_clusters, momentum = memory.features.clone(), memory.num_clusters, memory.momentum
-
-    def update(row, value):
-        rows[row] = F.normalize(momentum * rows[row] + (1 - momentum) * value, dim=0)
-
-    if memory.mode == "centroid":
-        for feature, label in zip(features, labels.tolist(), strict=True):
-            update(label, feature)
-        return rows
-    for cluster in set(labels.tolist()):
-        samples = features[labels == cluster]
-        mean = samples.mean(0)
-        if memory.mode in ("hard", "hybrid"):
-            update(cluster, samples[int(torch.stack([sample @ rows[cluster] for sample in samples]).argmin())])
-        if memory.mode == "hybrid":
-            update(cluster + num_clusters, mean)
-        if memory.mode == "hybrid_instances":
-            update(cluster, mean)
-            for slot, sample in enumerate(samples[: memory.num_instances]):
-                rows[(slot + 1) * num_clusters + cluster] = sample
-    return rows
-
-
-def slow_loss(memory, features, labels):
-    """METHOD's losses without smoothing, one sample at a time."""
-    count, losses = memory.num_clusters, []
-    for feature, label in zip(features, labels.tolist(), strict=True):
-        blocks = (memory.features @ feature / memory.temperature).view(-1, count)
-
-        def minus_log_probability(logits, label=label):
-            return torch.logsumexp(logits, 0) - logits[label]
-
-        if memory.mode == "hybrid":
-            losses.append(0.5 * minus_log_probability(blocks[0]) + 0.25 * minus_log_probability(blocks[1]))
-        elif memory.mode == "hybrid_instances":
-            hardest = torch.stack([blocks[1:, c].min() if c == label else blocks[1:, c].max() for c in range(count)])
-            losses.append(0.5 * minus_log_probability(blocks[0]) + 0.5 * minus_log_probability(hardest))
-        else:
-            losses.append(minus_log_probability(blocks[0]))
-    return torch.stack(losses).mean()
-
-
 # Uneven counts: more samples of a cluster than instance rows, one alone, clusters not in the batch.
 UNEVEN_LABELS = torch.tensor([2, 0, 2, 5, 2, 2, 0, 2, 3, 2, 3, 0])
+UNEVEN_CAMERAS = torch.tensor([4, 0, 4, 1, 2, -1, 0, 4, 3, 2, 1, 0])
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", MEMORY_MODES)
 def test_equals_a_slow_recomputation_on_uneven_batches(mode, device):
     memory = HybridMemory(7, 16, mode=mode, num_instances=4, momentum=0.3).to(device)
-    memory.features = unit_rows(rows_per_cluster(mode, 4) * 7, 16, seed=1).to(device)
+    memory.features = unit_rows(ROWS_PER_CLUSTER[mode] * 7, 16, seed=1).to(device)
     for step in range(3):
         features, labels = unit_rows(12, 16, seed=2 + step).to(device), UNEVEN_LABELS.to(device)
+        cameras = UNEVEN_CAMERAS.to(device)
         torch.testing.assert_close(memory(features, labels), slow_loss(memory, features, labels))
-        expected = slow_update(memory, features, labels)
-        memory.update(features, labels)
+        expected = slow_update(memory, features, labels, cameras)
+        memory.update(features, labels, cameras)
         torch.testing.assert_close(memory.features, expected)
 
 
@@ -127,11 +77,11 @@ def test_hard_update_takes_the_first_of_equally_hard_samples():
 def test_stays_float32_under_autocast_with_half_precision_features(mode):
     memory = HybridMemory(5, 8, mode=mode, num_instances=3)
     memory.rebuild(unit_rows(20, 8), torch.arange(20) % 5)
-    features, labels = unit_rows(6, 8, seed=9), torch.arange(6) % 5
+    features, labels, cameras = unit_rows(6, 8, seed=9), torch.arange(6) % 5, torch.arange(6) % 2
     expected = memory(features.bfloat16().float(), labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = memory(features.bfloat16(), labels)
-        memory.update(features.bfloat16(), labels)
+        memory.update(features.bfloat16(), labels, cameras)
     assert loss.dtype == torch.float32 and memory.features.dtype == torch.float32
     assert loss.item() == expected.item()
     torch.testing.assert_close(memory.features.norm(dim=1)[labels], torch.ones(6), atol=5e-3, rtol=0)
@@ -147,14 +97,14 @@ def test_loss_leaves_the_memory_alone_and_gives_it_no_gradient():
     assert features.grad.abs().sum() > 0
 
 
-def test_rebuild_takes_normalised_means_and_leaves_outliers_out():
+@pytest.mark.parametrize("mode", sorted(MEMORY_MODES.keys() - {"hybrid_instances"}))
+def test_rebuild_starts_every_row_at_its_centroid_and_leaves_outliers_out(mode):
     features = unit_rows(30, 8)
     labels = torch.tensor([-1, 0, 1, 2, 2] * 6)
     expected = torch.stack([F.normalize(features[labels == c].mean(0), dim=0) for c in range(3)])
-    torch.testing.assert_close(cluster_centroids(features, labels, 3), expected)
-    memory = HybridMemory(3, 8, mode="hybrid")
+    memory = HybridMemory(3, 8, mode=mode)
     memory.rebuild(features, labels)
-    torch.testing.assert_close(memory.features, torch.cat([expected, expected]))
+    torch.testing.assert_close(memory.features, expected.repeat(ROWS_PER_CLUSTER[mode], 1))
 
 
 def test_rebuild_draws_every_instance_from_its_own_cluster():
@@ -180,15 +130,35 @@ def test_weights_can_be_set_and_default_to_the_modes_own():
     torch.testing.assert_close(memory(features, labels), expected)
 
 
+def test_weights_override_those_of_the_terms_that_they_name():
+    memory = HybridMemory(4, 8, mode="harmonic", hard_weight=0.7)
+    memory.features, features, labels = unit_rows(4, 8), unit_rows(4, 8, seed=5), torch.arange(4)
+    torch.testing.assert_close(memory(features, labels), 0.7 * slow_loss(memory, features, labels))
+
+
+def test_a_checkpoint_holds_the_rows_and_nothing_else():
+    memory = HybridMemory(3, 8, camera_proxy=0.5)
+    memory.rebuild(unit_rows(12, 8), torch.arange(12) % 3, cameras=torch.arange(12) % 2)
+    assert list(memory.state_dict()) == ["features"]
+    other = HybridMemory(3, 8)
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.features, memory.features)
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
         ({"mode": "median"}, "median"),
         ({"mode": "centroid", "hard_weight": 0.5}, "hard_weight"),
         ({"mode": "hard", "centroid_weight": 0.5}, "centroid_weight"),
+        ({"mode": "harmonic", "centroid_weight": 0.5}, "centroid_weight"),
         ({"temperature": 0.0}, "temperature"),
         ({"momentum": 1.5}, "momentum"),
         ({"num_clusters": 0}, "0 clusters"),
+        ({"camera_weight": "Entropy"}, "'Entropy'"),
+        ({"camera_proxy": -0.5}, "camera_proxy"),
+        ({"camera_temperature": 0.0}, "camera_temperature"),
+        ({"camera_negatives": 0}, "camera_negatives"),
     ],
 )
 def test_bad_settings_are_named(settings, named):
