@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torchreid
+from torch.optim.swa_utils import update_bn
 from yacs.config import CfgNode
 
 from hhcl_torchreid import config, runner
@@ -16,8 +17,7 @@ from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.files import writing
-from hhcl_torchreid.models.batch_norm import estimate_statistics
-from hhcl_torchreid.models.network import ReIDModel
+from hhcl_torchreid.models import ReIDModel
 from hhcl_torchreid.training.reports import comparison_table
 
 
@@ -52,7 +52,7 @@ def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
     engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
     order = torch.randperm(len(engine.bank), generator=torch.Generator().manual_seed(cfg.train.seed))
     batches = engine.bank.batches(order.split(cfg.train.batch_size))
-    estimate_statistics(model, (normalize_images(images, engine.mean, engine.std) for images in batches))
+    update_bn((normalize_images(images, engine.mean, engine.std) for images in batches), model)
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
     (result,) = engine.results.values()
     return {"after": result, "images_seen": 0}

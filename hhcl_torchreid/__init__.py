@@ -6,7 +6,15 @@ from .engine import ImageHHCLEngine
 from .features.extractor import FeatureExtractor
 from .labels.clusters import PseudoLabeler
 from .memory.hybrid import HybridMemory
-from .models.network import build_model
+from .models import build_model, register_backbone
 
 __version__ = "0.1.0"
-__all__ = ["FeatureExtractor", "HybridMemory", "ImageHHCLEngine", "PseudoLabeler", "build_model", "get_default_config"]
+__all__ = [
+    "FeatureExtractor",
+    "HybridMemory",
+    "ImageHHCLEngine",
+    "PseudoLabeler",
+    "build_model",
+    "get_default_config",
+    "register_backbone",
+]

@@ -14,6 +14,7 @@ import torch
 import torchreid
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from . import distributed
@@ -27,12 +28,12 @@ from .data.transforms import BatchAugmentation, normalize_images
 from .errors import InputError, explain_out_of_memory
 from .evaluation.ranking import evaluate_rank
 from .evaluation.self_retrieval import self_retrieval
+from .features.precision import choose_precision
 from .files import libraries_writing, writing
 from .interruption import uninterrupted
 from .labels.clusters import PseudoLabeler
 from .memory.hybrid import HybridMemory
-from .models.acceleration import choose_precision
-from .models.batch_norm import InGroups, estimate_statistics
+from .models.batch_norm import InGroups
 from .training import reports
 
 __all__ = ["ImageHHCLEngine"]
@@ -357,7 +358,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         chosen = order.split(self.batch_size)[: min(self.precise_bn, of_one_size)]
         with self._autocast():
             batches = (normalize_images(images, self.mean, self.std) for images in self.bank.batches(chosen))
-            estimate_statistics(self.model, tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None))
+            update_bn(tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None), self.model)
 
     def _start_epoch(self, row: dict[str, Any]) -> AugmentedBatches:
         """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
