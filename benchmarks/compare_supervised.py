@@ -17,7 +17,7 @@ from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.features.statistics import estimate_statistics
 from hhcl_torchreid.files import writing
-from hhcl_torchreid.models.network import ReIDModel
+from hhcl_torchreid.models import ReIDModel
 from hhcl_torchreid.training.reports import comparison_table
 
 

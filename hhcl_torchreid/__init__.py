@@ -6,7 +6,7 @@ from .engine import ImageHHCLEngine
 from .features.extractor import FeatureExtractor
 from .labels import PseudoLabeler, register_labeler
 from .memory import HybridMemory
-from .models.network import build_model
+from .models import build_model, register_backbone
 
 __version__ = "0.1.0"
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "PseudoLabeler",
     "build_model",
     "get_default_config",
+    "register_backbone",
     "register_labeler",
 ]

@@ -18,7 +18,7 @@ from .data.transforms import normalize_images
 from .errors import InputError
 from .features.extractor import FeatureExtractor
 from .files import writing
-from .models.network import ReIDModel
+from .models import ReIDModel
 
 __all__ = ["TOLERANCE", "export_onnx"]
 

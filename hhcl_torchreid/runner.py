@@ -24,10 +24,11 @@ from .files import libraries_writing, replacing, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
-from .models.acceleration import compile_model, fuse_optimizer
-from .models.network import ReIDModel, build_model, check_input_size, load_weights
+from .models import ReIDModel, build_model, check_input_size, load_weights
+from .models.compilation import compile_model
 from .training import reports
 from .training.folder import RunFolder
+from .training.optimization import fuse_optimizer
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models.network import POOLINGS, BackboneSummary, available_backbones, describe_backbone
+from hhcl_torchreid.models import POOLINGS, BackboneSummary, available_backbones, describe_backbone
 
 INTRODUCTION = f"""\
 # Backbones

@@ -9,7 +9,7 @@ import torchreid
 
 from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models.network import ReIDModel
+from hhcl_torchreid.models import ReIDModel
 from hhcl_torchreid.rendering.market1501 import render_market1501
 
 BACKBONE = "osnet_x0_25"

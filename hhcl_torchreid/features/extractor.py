@@ -20,7 +20,7 @@ from ..config import get_default_config
 from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
 from ..data.transforms import normalize_images
 from ..errors import InputError, explain_out_of_memory
-from ..models.network import (
+from ..models import (
     ReIDModel,
     backbone_named_in,
     build_model,

@@ -1,13 +1,13 @@
 """Batch-norm statistics of parts of a batch, as several GPUs would compute them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["InGroups", "estimate_statistics", "forward_in_groups"]
+__all__ = ["InGroups", "forward_in_groups"]
 
 
 class InGroups(nn.Module):
@@ -61,28 +61,3 @@ def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for layer, (momentum, num_batches_tracked) in zip(layers, settings, strict=True):
             layer.momentum, layer.num_batches_tracked = momentum, num_batches_tracked
-
-
-@torch.no_grad()
-def estimate_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replaces the running statistics by the mean over some batches, for the weights as they are now.
-
-    Running averages lag behind the weights by about ten steps, and start from another data set's. See Wu and Johnson,
-    Rethinking "Batch" in BatchNorm, arXiv 2105.07576, section 3 (PreciseBN).
-
-    Args:
-        model: is left in training mode.
-        batches: (B, 3, H, W) each, all of one size.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # a mean in which every batch counts alike
-    model.train()
-    try:
-        for images in batches:
-            model(images)
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum

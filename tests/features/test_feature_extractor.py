@@ -16,7 +16,7 @@ from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models.network import ReIDModel
+from hhcl_torchreid.models import ReIDModel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*upsample.* is deprecated"),

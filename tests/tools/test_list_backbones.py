@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchreid
 
-from hhcl_torchreid.models.network import available_backbones
+from hhcl_torchreid.models import available_backbones
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")

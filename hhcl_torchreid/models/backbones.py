@@ -1,0 +1,225 @@
+"""One record for every backbone: how to build it and what it allows. Torchreid's are rows here as a user's own are."""
+
+import contextlib
+import difflib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torchreid
+from torch import nn
+
+from .._torchreid import model_factory
+from ..errors import InputError
+
+__all__ = [
+    "BACKBONES",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Backbone",
+    "available_backbones",
+    "check_input_size",
+    "find_backbone",
+    "register_backbone",
+]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is known of a backbone; all but ``build`` may be left out.
+
+    Attributes:
+        build: ``build(pretrained)`` gives a network that maps (B, 3, H, W) images to (B, D) features, on the CPU.
+        input_size: The only (height, width) it takes, pixels; None if it takes others, 256 x 128 among them.
+        set_pooling: ``set_pooling(network, pooling)`` puts a layer, (B, C, H, W) -> (B, C, 1, 1), in the place of the
+            network's global pooling. None if the pooling is the network's own; then ``model.pooling`` must be avg.
+        fixed_pooling: Why there is no ``set_pooling``, as a part of a sentence after the backbone's name.
+        set_last_stride: ``set_last_stride(network, stride)`` sets the stride of the last stage to 1 or 2. None if
+            ``model.last_stride`` has no effect.
+        has_pretrained_weights: Whether ``build`` may be asked for them.
+        pixel_mean: What they were trained with: the mean of red, green and blue, on the scale 0 to 1.
+        pixel_std: Likewise, the standard deviation.
+        features_in_eval_mode: Whether the network gives features only while its own ``training`` is False, and class
+            scores else, as torchreid's models do. That flag, not those of its layers, then stays False.
+    """
+
+    build: Callable[[bool], nn.Module]
+    input_size: tuple[int, int] | None = None
+    set_pooling: Callable[[nn.Module, nn.Module], None] | None = None
+    fixed_pooling: str = "is registered without set_pooling"
+    set_last_stride: Callable[[nn.Module, int], None] | None = None
+    has_pretrained_weights: bool = False
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+    features_in_eval_mode: bool = False
+
+
+def register_backbone(name: str, build: Callable[[bool], nn.Module], **details: Any) -> None:
+    """Makes a network known by a name: then it trains, resumes, extracts, searches and exports as torchreid's do.
+
+    Args:
+        name: What ``model.name`` and checkpoints call it. Register it in every process that uses it.
+        build: ``build(pretrained)`` gives the network, (B, 3, H, W) images -> (B, D) features. Its outermost layers and
+            weights are not called ``embedding`` or ``neck``, as those on top of it are.
+        details: The other fields of :class:`Backbone`.
+
+    Raises:
+        InputError: If the name is taken, or ``build`` is a network.
+
+    Examples:
+        >>> def build(pretrained):
+        ...     return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        >>> register_backbone("tiny", build)
+    """
+    if name in BACKBONES:
+        raise InputError(f"there is a backbone {name!r} already: register yours by another name")
+    if isinstance(build, nn.Module):
+        raise InputError(f"backbone {name!r} is given as a network: give a function of one flag that builds it")
+    BACKBONES[name] = Backbone(build, **details)
+
+
+def available_backbones() -> list[str]:
+    """Gives the names of all backbones: torchreid's in the order of its factory, then those registered."""
+    return list(BACKBONES)
+
+
+def find_backbone(name: str) -> Backbone:
+    """Gives the record of a backbone.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in BACKBONES:
+        close = difflib.get_close_matches(str(name), BACKBONES, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(BACKBONES)}"
+        raise InputError(f"torchreid has no model {name!r}: {hint}")
+    return BACKBONES[name]
+
+
+def check_input_size(name: str, height: int, width: int) -> None:
+    """Raises :class:`InputError` if the backbone ``name`` does not take images of this size, in pixels."""
+    required = find_backbone(name).input_size or (height, width)
+    if required != (height, width):
+        raise InputError(
+            f"{name} takes images of {required[0]} x {required[1]} pixels only, not {height} x {width}: "
+            f"set data.height {required[0]} data.width {required[1]}"
+        )
+
+
+def _build_torchreids(name: str, pretrained: bool) -> nn.Module:
+    with _weights_only_loading() if pretrained else contextlib.nullcontext():
+        return torchreid.models.build_model(name, num_classes=1, loss="triplet", pretrained=pretrained, use_gpu=False)
+
+
+@contextlib.contextmanager
+def _weights_only_loading() -> Iterator[None]:
+    """Lets no ``torch.load`` run code, torchreid's included, which asks for full pickles."""
+    switches = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+    before = {name: os.environ.get(name) for name in switches}
+    os.environ.update(switches)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _build_hacnn(pretrained: bool) -> nn.Module:
+    network = _build_torchreids("hacnn", pretrained)
+    network.register_forward_pre_hook(_follow_device)
+    return network
+
+
+def _follow_device(network: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Makes hacnn create its tensors where the images are: it goes by what its constructor was told."""
+    if network.use_gpu != inputs[0].is_cuda:
+        network.use_gpu = inputs[0].is_cuda
+
+
+def _build_viewing(name: str, layer: str, pretrained: bool) -> nn.Module:
+    """A network that calls Tensor.view on what ``layer`` gives, which fails in channels_last format."""
+    network = _build_torchreids(name, pretrained)
+    network.get_submodule(layer).register_forward_hook(_make_contiguous)
+    return network
+
+
+def _make_contiguous(_layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+    return output.contiguous()
+
+
+def _replace_pooling(network: nn.Module, pooling: nn.Module) -> None:
+    setattr(network, "global_avgpool" if hasattr(network, "global_avgpool") else "avgpool", pooling)
+
+
+def _pool_after(layer: str, network: nn.Module, pooling: nn.Module) -> None:
+    """For networks that pool with a function, which leaves the 1 x 1 map that comes out of ``layer`` now as it is."""
+    before = network.get_submodule(layer)
+    layers = before if isinstance(before, nn.Sequential) else [before]
+    setattr(network, layer, nn.Sequential(*layers, pooling))
+
+
+def _set_stride_of_layer4(network: nn.Module, stride: int) -> None:
+    # Which convolutions carry the stride differs between block types; layer3 has the same blocks, always with stride 2.
+    for name, layer in network.get_submodule("layer3.0").named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+            twin: Any = network.get_submodule(f"layer4.0.{name}")
+            twin.stride = (stride, stride)
+
+
+def _of_torchreid(name: str) -> Backbone:
+    fields: dict[str, Any] = {
+        "build": partial(_build_torchreids, name),
+        "set_pooling": _replace_pooling,
+        "set_last_stride": _set_stride_of_layer4 if name.startswith(_FAMILIES_WITH_LAYER4) else None,
+        "has_pretrained_weights": True,
+        "features_in_eval_mode": True,
+    }
+    return Backbone(**{**fields, **_EXCEPTIONS.get(name, {})})
+
+
+def _pcb(name: str, parts: int) -> dict[str, Any]:
+    return {
+        "build": partial(_build_viewing, name, "parts_avgpool"),
+        "set_pooling": None,
+        "fixed_pooling": f"averages each of its {parts} horizontal parts on its own",
+    }
+
+
+_FAMILIES_WITH_LAYER4 = ("resnet", "resnext", "se_res", "pcb")
+_WITHOUT_WEIGHTS = {"has_pretrained_weights": False}
+_EXCEPTIONS: dict[str, dict[str, Any]] = {
+    "hacnn": {
+        **_WITHOUT_WEIGHTS,
+        "build": _build_hacnn,
+        "input_size": (160, 64),
+        "set_pooling": None,
+        "fixed_pooling": "averages inside each of its attention branches",
+    },
+    "mudeep": {
+        **_WITHOUT_WEIGHTS,
+        "build": partial(_build_viewing, "mudeep", "block5"),
+        "input_size": (256, 128),
+        "set_pooling": None,
+        "fixed_pooling": "reads its features from the whole feature map with a linear layer",
+    },
+    "pcb_p4": _pcb("pcb_p4", 4),
+    "pcb_p6": _pcb("pcb_p6", 6),
+    "nasnsetmobile": {"set_pooling": partial(_pool_after, "relu")},
+    "shufflenet": {**_WITHOUT_WEIGHTS, "set_pooling": partial(_pool_after, "stage4")},
+    "shufflenet_v2_x1_5": _WITHOUT_WEIGHTS,
+    "shufflenet_v2_x2_0": _WITHOUT_WEIGHTS,
+    "mobilenetv2_x1_0": _WITHOUT_WEIGHTS,
+    "mobilenetv2_x1_4": _WITHOUT_WEIGHTS,
+    "mlfn": _WITHOUT_WEIGHTS,
+}
+
+BACKBONES: dict[str, Backbone] = {name: _of_torchreid(name) for name in model_factory()}
