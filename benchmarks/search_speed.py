@@ -9,10 +9,12 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
+from torch import Tensor
 
+from hhcl_torchreid.clustering.neighbors import nearest
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.files import writing
-from hhcl_torchreid.search.ranking import nearest
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -27,11 +29,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def unit_rows(count: int, dimensions: int, generator: np.random.Generator) -> np.ndarray:
+def unit_rows(count: int, dimensions: int, generator: np.random.Generator) -> Tensor:
     """(count, dimensions) float32, in random directions."""
     rows = generator.standard_normal((count, dimensions), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows
+    return torch.from_numpy(rows)
 
 
 def measure(args: argparse.Namespace, dimensions: int) -> dict[str, Any]:

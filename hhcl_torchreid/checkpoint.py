@@ -2,16 +2,21 @@
 
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
+from yacs.config import CfgNode
 
+from .config import get_default_config
 from .errors import InputError
 from .files import replacing
 
 __all__ = [
+    "configuration_in",
     "load_checkpoint",
     "random_states",
     "restore_random_states",
@@ -68,6 +73,45 @@ def _numpy_scalar_types() -> list[Any]:
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
     dtypes = [type(np.dtype(dtype)) for dtype in (np.float32, np.float64, np.int64)]
     return [*((build_scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes]
+
+
+def configuration_in(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> CfgNode | None:
+    """Reads the configuration that a checkpoint was trained with; it runs no code and changes nothing.
+
+    Args:
+        checkpoint: from :func:`load_checkpoint`.
+        path: its file, for messages.
+
+    Returns:
+        The configuration over the defaults, without keys that are not known here; None where the checkpoint has none.
+        Values may be of any kind.
+
+    Raises:
+        InputError: there is one, and it cannot be read.
+    """
+    text = checkpoint.get("config")
+    if not isinstance(text, str):
+        return None
+    cfg = get_default_config()
+    try:
+        _take_over(yaml.safe_load(text), cfg)
+    # YAML's dates can be none, and its lists nested without end.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"the configuration in {path} cannot be read ({type(error).__name__}): give a checkpoint that "
+            "tools/train_hhcl.py wrote"
+        ) from error
+    return cfg
+
+
+def _take_over(stored: Any, cfg: CfgNode) -> None:
+    if not isinstance(stored, Mapping):
+        raise TypeError(f"settings, not a {type(stored).__name__}")
+    for key in stored.keys() & cfg.keys():
+        if isinstance(cfg[key], CfgNode):
+            _take_over(stored[key], cfg[key])
+        else:
+            cfg[key] = stored[key]
 
 
 def random_states() -> dict[str, Any]:

@@ -133,6 +133,7 @@ class ImageHHCLEngine(RetrievalEngine):
         embedder = Embedder(model, normalize.mean, normalize.std, use_precision(amp, device))
         test_loader = make_test_loaders(datamanager, findable_targets(datamanager.test_loader), cache, device)
         super().__init__(datamanager, use_gpu, embedder, test_loader)
+        self.writer: Any = None
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
         self.precise_bn, self.seed, self.description = precise_bn, seed, description or {}
@@ -296,7 +297,7 @@ class ImageHHCLEngine(RetrievalEngine):
     def extract_training_features(self) -> Tensor:
         """Gives the features of all training images, (N, D) float32 unit rows in the order of ``records``."""
         self.set_model_mode("eval")
-        return self.embedder.of_bank(self.bank, self.plan.batch_size)
+        return self.embedder.of_bank(self.bank)
 
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""

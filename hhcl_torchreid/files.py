@@ -4,7 +4,9 @@ import csv
 import errno
 import io
 import os
+import shutil
 import stat
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,15 @@ from typing import IO, Any
 
 from .errors import InputError
 
-__all__ = ["csv_text", "libraries_writing", "replacing", "visible", "writing"]
+__all__ = [
+    "check_folder",
+    "csv_text",
+    "libraries_writing",
+    "replacing",
+    "replacing_folder",
+    "visible",
+    "writing",
+]
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -108,6 +118,57 @@ def replacing(
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str], option: str = "data.save_dir") -> Iterator[Path]:
+    """Gives an empty folder beside ``path`` that takes its place when the context ends well, and never when not.
+
+    Args:
+        path: the folder; what it held is gone then.
+        option: as for :func:`writing`.
+
+    Raises:
+        InputError: the operating system refused.
+    """
+    path = Path(path)
+    new, old = (path.with_name(f".{path.name}.{kind}{os.getpid()}.tmp") for kind in ("", "old."))
+    with writing(path, option=option):
+        if path.is_symlink() or (path.exists() and not path.is_dir()):
+            raise InputError(f"cannot write {path}: it is no ordinary folder; set {option} to another place")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        try:
+            yield new
+            if path.exists():
+                os.rename(path, old)
+            os.rename(new, path)
+        finally:
+            for folder in (new, old):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_folder(folder: str | os.PathLike[str], root: str | os.PathLike[str], option: str = "--out") -> None:
+    """Makes the folder of the results, before any work is done for nothing.
+
+    Args:
+        folder: where the results will go.
+        root: the folder of the images.
+        option: the setting that chose the folder.
+
+    Raises:
+        InputError: it cannot be written, or lies where its pictures would be taken for images the next time.
+    """
+    if Path(folder).resolve().is_relative_to(Path(root).expanduser().resolve()):
+        raise InputError(
+            f"{option} {folder} lies in the folder of the images, {root}, where its pictures would be taken for "
+            "images the next time: choose a folder elsewhere"
+        )
+    with writing(folder, option=option):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def _refuse_special(path: Path, option: str) -> None:
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"cannot write {path}: it is no ordinary file; set {option} to another place")
@@ -118,7 +179,10 @@ def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{_literal(path.name)}.*.tmp"):
         number = leftover.name.split(".")[-2]
         if number.isdigit() and not Path("/proc", number).exists() and Path("/proc/self").exists():
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _literal(name: str) -> str:
@@ -126,7 +190,7 @@ def _literal(name: str) -> str:
 
 
 @contextmanager
-def writing(path: str | Path, consequence: str = "", option: str = "data.save_dir") -> Iterator[None]:
+def writing(path: str | os.PathLike[str], consequence: str = "", option: str = "data.save_dir") -> Iterator[None]:
     """Turns a full disk, a vanished folder or missing rights into one sentence about ``path``.
 
     Args:

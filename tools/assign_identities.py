@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hhcl_torchreid import FeatureExtractor, PseudoLabeler
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.cli import add_image_size, run_tool
 from hhcl_torchreid.identities import (
     Identities,
     check_folder,
@@ -27,6 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights")
     source.add_argument("--features", metavar="FILE", help="features.npz of an earlier assignment, in place of a model")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
+    add_image_size(parser)
     parser.add_argument("--root", required=True, metavar="CROPS", help="folder of images, of any depth")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument(
@@ -52,7 +53,9 @@ def assign(args: argparse.Namespace) -> str:
     if args.features:
         crops = crops_from_features(args.features, args.root, args.camera_regex)
     else:
-        extractor = FeatureExtractor(args.model_name, args.weights, device=args.device, verbose=False)
+        extractor = FeatureExtractor(
+            args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
+        )
         crops = crops_from_images(extractor, args.root, args.camera_regex)
     write_unreadable(args.out, crops.unreadable)
     identities = write_identities(args.out, crops.root, crops.paths, crops.cameras, crops.features, labeler)
@@ -75,20 +78,9 @@ def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool.
-
-    Returns:
-        0, 2 after bad input, 130 after Ctrl-C.
-    """
-    try:
-        print(assign(parse_arguments(arguments)))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(arguments)
+    return run_tool(lambda: print(assign(args)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import argparse
 import sys
 
 from hhcl_torchreid import FeatureExtractor
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.identities import (
     cluster_settings,
     clusters_by_eps,
@@ -65,20 +65,9 @@ def show(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool.
-
-    Returns:
-        0, 2 after bad input, 130 after Ctrl-C.
-    """
-    try:
-        show(parse_arguments(arguments))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(arguments)
+    return run_tool(lambda: show(args))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from hhcl_torchreid import FeatureExtractor
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.cli import add_image_size, run_tool
 from hhcl_torchreid.export import TOLERANCE, export_onnx
 
 
@@ -16,34 +16,28 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
     parser.add_argument("--format", choices=["onnx"], default="onnx", help="(default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the weights, ending in .onnx)")
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="pixels (default: the checkpoint's, else 256 128)",
-    )
+    add_image_size(parser)
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool; 2 after bad input."""
-    args = parse_arguments(arguments)
+def run(args: argparse.Namespace) -> None:
+    """Does the work, and says what it was."""
     out = Path(args.out) if args.out else _beside(Path(args.weights))
-    try:
-        extractor = FeatureExtractor(
-            args.model_name, args.weights, image_size=args.image_size, device="cpu", verbose=False
-        )
-        difference = export_onnx(extractor, out)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    extractor = FeatureExtractor(
+        args.model_name, args.weights, image_size=args.image_size, device="cpu", verbose=False, amp="off"
+    )
+    difference = export_onnx(extractor, out)
     height, width = extractor.image_size
     print(
         f"Wrote {out}: {extractor.model.name}, uint8 RGB pixels (batch, 3, {height}, {width}) to unit rows (batch, "
         f"{extractor.model.feature_dim}); ONNX Runtime is within {difference:.1g} of PyTorch (allowed: {TOLERANCE:g})"
     )
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(arguments)
+    return run_tool(lambda: run(args))
 
 
 def _beside(weights: Path) -> Path:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hhcl_torchreid import FeatureExtractor
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.cli import add_image_size, run_tool
 from hhcl_torchreid.search import search
 
 
@@ -13,13 +13,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Ranks the images of a folder by their similarity to query images")
     parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
-    parser.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="pixels (default: the checkpoint's, else 256 128)",
-    )
+    add_image_size(parser)
     parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
     parser.add_argument("--topk", type=int, default=10, help="matches per query (default: %(default)s)")
@@ -30,25 +24,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool.
+def run(args: argparse.Namespace) -> None:
+    """Does the work."""
+    extractor = FeatureExtractor(
+        args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
+    )
+    search(extractor, args.query, args.gallery, args.topk, args.out)
 
-    Returns:
-        0, 2 after bad input, 130 after Ctrl-C.
-    """
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments)
-    try:
-        extractor = FeatureExtractor(
-            args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
-        )
-        search(extractor, args.query, args.gallery, args.topk, args.out)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run_tool(lambda: run(args))
 
 
 if __name__ == "__main__":

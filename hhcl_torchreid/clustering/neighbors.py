@@ -3,8 +3,8 @@
 import math
 from functools import partial
 from importlib import import_module
+from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..errors import InputError, explain_out_of_memory, is_out_of_memory
 from .blocks import default_budget, map_blocks, rows_within
 from .precision import in_float32
 
-__all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "rows_at_once", "search"]
+__all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "nearest", "rows_at_once", "search"]
 
 BACKENDS = ("auto", "faiss", "torch")
 MEMORY_BUDGET_ON_CPU = 256 << 20
@@ -80,6 +80,39 @@ def check_features(features: Tensor) -> Tensor:
             "through torch.nn.functional.normalize(features, dim=1), and drop rows that are all zero."
         )
     return features
+
+
+@in_float32()
+@explain_out_of_memory("the search")
+def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None = None) -> tuple[Tensor, Tensor]:
+    """The ``k`` most similar rows of a gallery for every query, by inner product; every pair is compared.
+
+    Args:
+        queries: ``(Q, D)`` float32 rows that :func:`check_features` has seen.
+        gallery: ``(N, D)`` likewise, on the same device.
+        k: rows wanted; at most N are given.
+        memory_budget: bytes that blocks of similarities may take, see :func:`k_nearest_neighbors`.
+
+    Returns:
+        ``(Q, min(k, N))`` int64 row numbers and float32 inner products, the most similar first, equal ones in the order
+        of their numbers.
+    """
+    k = min(k, len(gallery))
+    memory_budget = memory_budget or default_budget(gallery.device, MEMORY_BUDGET_ON_CPU)
+    if gallery.is_cuda:
+        blocks = map_blocks(
+            len(queries),
+            rows_at_once(gallery, k, memory_budget),
+            lambda start, stop: _largest(queries[start:stop] @ gallery.T, k),
+            "the search",
+        )
+        blocks = blocks or [_largest(queries @ gallery.T, k)]
+        neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    else:
+        neighbors, similarities = _search_tiles(gallery, 0, len(queries), k, memory_budget, queries=queries)
+    neighbors, order = neighbors.sort(dim=1)
+    similarities, order = similarities.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return neighbors.gather(1, order), similarities
 
 
 @in_float32()
@@ -175,8 +208,9 @@ def _largest(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _faiss_block(
-    resources: "faiss.StandardGpuResources", features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None
+    resources: Any, features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    faiss = import_module("faiss")
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
     with torch.cuda.device(features.device):  # FAISS works on the current one
         values, neighbors = faiss.knn_gpu(
@@ -186,15 +220,24 @@ def _faiss_block(
 
 
 def _search_tiles(
-    features: Tensor, first: int, last: int, k: int, memory_budget: int, lowest: Tensor | None
+    features: Tensor,
+    first: int,
+    last: int,
+    k: int,
+    memory_budget: int,
+    lowest: Tensor | None = None,
+    queries: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Search on the CPU for all rows with half of the products: a tile of similarities serves its rows and its columns.
 
     FAISS's heaps keep the best of every row while tile after tile passes by. The neighbours of some rows, ``first`` to
-    ``last``, are those that a search for all gives them, to the bit.
+    ``last``, are those that a search for all gives them, to the bit. With ``queries``, it is their rows that are sought
+    for.
     """
-    num_rows, rows = len(features), features.numpy()
-    is_symmetric = last - first == num_rows
+    faiss = import_module("faiss")
+    num_rows, gallery = len(features), features.numpy()
+    rows = gallery if queries is None else queries.numpy()
+    is_symmetric = queries is None and last - first == num_rows
     similarities, neighbors = np.empty((last - first, k), np.float32), np.empty((last - first, k), np.int64)
     heaps = faiss.float_minheap_array_t()
     heaps.nh, heaps.k = last - first, k
@@ -204,14 +247,13 @@ def _search_tiles(
 
     def offer(tile: Tensor, start: int, column_start: int) -> None:
         values = faiss.swig_ptr(tile.numpy())
-        # FAISS's type stubs leave out the arguments.
         if lowest is not None:
             lowest[start : start + len(tile)].clamp_(max=tile.amin(dim=1))
-        heaps.addn(tile.shape[1], values, column_start, start - first, tile.shape[0])  # type: ignore[call-arg]
+        heaps.addn(tile.shape[1], values, column_start, start - first, tile.shape[0])
 
     for start in range(first, last, side):
         for column_start in range(start if is_symmetric else 0, num_rows, side):
-            block, columns = rows[start : min(start + side, last)], rows[column_start : column_start + side]
+            block, columns = rows[start : min(start + side, last)], gallery[column_start : column_start + side]
             tile = buffers[0, : len(block) * len(columns)].view(len(block), len(columns))
             np.matmul(block, columns.T, out=tile.numpy())
             offer(tile, start, column_start)
@@ -234,7 +276,8 @@ def _tile_buffers(side: int) -> tuple[int, Tensor]:
     return 1, torch.empty(2, 1, dtype=torch.float32)
 
 
-def _gpu_resources() -> "faiss.StandardGpuResources":
+def _gpu_resources() -> Any:
+    faiss = import_module("faiss")
     if faiss.get_num_gpus() == 0:
         raise InputError('This FAISS sees no GPU: install faiss-gpu, or set the neighbour search backend to "torch".')
     return faiss.StandardGpuResources()

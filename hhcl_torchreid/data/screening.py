@@ -2,12 +2,12 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 from tqdm import tqdm
 
 from .images import UNREADABLE, open_image
@@ -44,7 +44,7 @@ def screen_images(paths: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     """
     kept, left_out = [], []
     first_with: dict[bytes, Path] = {}
-    with ThreadPoolExecutor(_num_processors()) as pool:  # threads: decoding and hashing let go of Python's lock
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # threads: decoding and hashing let go of Python's lock
         examined = tqdm(
             pool.map(_examine, paths), total=len(paths), desc="check images", unit="img", disable=None, leave=False
         )
@@ -68,10 +68,3 @@ def _examine(path: Path) -> tuple[str, str, bytes]:
     if min(width, height) < SMALLEST_SIDE:
         return "tiny", f"tiny: {width} x {height} pixels", b""
     return "", "", hashlib.blake2b(data, digest_size=BYTES_OF_DIGEST).digest()
-
-
-def _num_processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1

@@ -1,24 +1,23 @@
 """Features of images that are files, arrays or tensors, from a model that has been trained."""
 
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import joblib
 import numpy as np
 import torch
 import torchreid
-import yaml
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
 from tqdm import tqdm
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import configuration_in, load_checkpoint
 from ..config import get_default_config
 from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
-from ..data.transforms import normalize_images
 from ..errors import InputError, explain_out_of_memory
 from ..models import (
     ReIDModel,
@@ -28,13 +27,16 @@ from ..models import (
     find_state_dict,
     load_weights,
 )
+from .embedder import Embedder
+from .precision import choose_precision
 
 __all__ = ["FeatureExtractor"]
 
 Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image | Tensor
 
 ARRAY_SHAPES = "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey"
-ROOM_ELSEWHERE = "free memory there, give a smaller batch_size, or use device cpu"
+ROOM_ELSEWHERE = "free memory there, or use device cpu"
+PICTURES_AT_ONCE = 64  # that a process decodes before it hands them over
 
 
 class FeatureExtractor:
@@ -64,9 +66,11 @@ class FeatureExtractor:
         pixel_norm (bool): whether to normalize pixels; if not, they are only scaled to 0 to 1.
         device (str): 'cpu' or 'cuda' (could be specific gpu devices). Default is the GPU where there is one.
         verbose (bool): show model details.
-        batch_size (int): images that go through the network together.
+        batch_size (int): pictures that are decoded and moved to the device together; features do not depend on it.
         workers (int): processes that decode when there is more than one batch of pictures. Default is one per
             processor, at most 8.
+        amp (str): arithmetic of the network, see :func:`~hhcl_torchreid.models.acceleration.choose_precision`. Default
+            is the checkpoint's, where this device can do it, else "off".
 
     Attributes:
         model (ReIDModel): the network, in evaluation mode.
@@ -74,6 +78,7 @@ class FeatureExtractor:
         pixel_mean (list[float]): of the three channels, on the scale 0 to 1; zeros without ``pixel_norm``.
         pixel_std (list[float]): likewise; ones without ``pixel_norm``.
         device (torch.device): where the network is.
+        embedder (Embedder): network, normalisation and arithmetic.
 
     Raises:
         InputError: a file that is no checkpoint, or of another backbone than ``model_name``; an unknown name; a device
@@ -99,28 +104,30 @@ class FeatureExtractor:
         pixel_norm: bool = True,
         device: str | torch.device | None = None,
         verbose: bool = True,
-        batch_size: int = 100,
+        batch_size: int = PICTURES_AT_ONCE,
         workers: int | None = None,
+        amp: str | None = None,
     ) -> None:
         self.model, trained_on = _load_model(model_name, model_path)
         self.image_size = _height_and_width(trained_on.image_size if image_size is None else image_size)
         check_input_size(self.model.name, *self.image_size)
-        self.pixel_mean = list(trained_on.pixel_mean if pixel_mean is None else pixel_mean)
-        self.pixel_std = list(trained_on.pixel_std if pixel_std is None else pixel_std)
+        self.pixel_mean = _three_numbers(trained_on.pixel_mean if pixel_mean is None else pixel_mean, "mean")
+        self.pixel_std = _three_numbers(trained_on.pixel_std if pixel_std is None else pixel_std, "standard deviation")
         if not pixel_norm:
             self.pixel_mean, self.pixel_std = [0.0] * 3, [1.0] * 3
         self.batch_size = batch_size
-        self.workers = min(8, _num_processors()) if workers is None else workers
+        self.workers = min(8, joblib.cpu_count()) if workers is None else workers
         self.model.eval()
         if verbose:
             num_parameters, operations = torchreid.utils.compute_model_complexity(self.model, (1, 3, *self.image_size))
             print(f"Model: {self.model.name}\n- params: {num_parameters:,}\n- flops: {operations:,}")
         self.device = _choose_device(device)
-        # The memory format of training: other formats round differently.
+        precision = _precision(amp, trained_on.amp, self.device)
         with explain_out_of_memory(f"moving the model to {self.device}", ROOM_ELSEWHERE):
-            self.model.to(self.device).to(memory_format=torch.channels_last)
+            self.model.to(self.device)
+            self.embedder = Embedder(self.model, self.pixel_mean, self.pixel_std, precision)
 
-    @torch.no_grad()
+    @explain_out_of_memory("extracting features", ROOM_ELSEWHERE)
     def __call__(self, input: Picture | Sequence[Picture]) -> Tensor:
         """Extracts features.
 
@@ -136,16 +143,16 @@ class FeatureExtractor:
         """
         if isinstance(input, (list, tuple)):
             if input and all(_is_normalized(element) for element in input):
-                return self._embed(_stack(input))
+                return self.embedder.embed(_stack(input))
             return self._extract(input, "extract features", skip_unreadable=False)[0]
         if isinstance(input, Tensor):
             batch = input if input.dim() == 4 else input.unsqueeze(0)
             if _is_normalized(input):
-                return self._embed(batch)
+                return self.embedder.embed(batch)
             return self._extract(list(batch), "extract features", skip_unreadable=False)[0]
         return self._extract([cast(Picture, input)], "extract features", skip_unreadable=False)[0]
 
-    @torch.no_grad()
+    @explain_out_of_memory("extracting features", ROOM_ELSEWHERE)
     def extract_readable(
         self, pictures: Sequence[Picture], description: str = "extract features"
     ) -> tuple[Tensor, Tensor]:
@@ -170,36 +177,37 @@ class FeatureExtractor:
             num_workers=min(self.workers, num_batches) if num_batches > 1 else 0,
             pin_memory=self.device.type == "cuda",
         )
-        features = [torch.empty(0, self.model.feature_dim, device=self.device)]
         readable = [torch.empty(0, dtype=torch.bool)]
         quiet = None if num_batches > 1 else True
         with tqdm(total=len(pictures), desc=description, unit="img", disable=quiet, leave=False) as progress:
-            for images, good in loader:
-                readable.append(good)
-                # Once it is clear that there will be no result, the rest is only decoded, to name the broken files.
-                if skip_unreadable or all(part.all() for part in readable):
-                    images = images[good].to(self.device, non_blocking=True)
-                    features.append(self._embed(normalize_images(images, self.pixel_mean, self.pixel_std)))
-                progress.update(len(good))
+            features = self.embedder.of_batches(_readable_only(loader, readable, skip_unreadable, progress))
         is_readable = torch.cat(readable)
         if not skip_unreadable:
             check_readable([str(pictures[index]) for index in (~is_readable).nonzero().flatten().tolist()])
-        return torch.cat(features), is_readable
+        return features, is_readable
 
-    @explain_out_of_memory("extracting features", ROOM_ELSEWHERE)
-    def _embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised images -> (B, D) features."""
-        if images.dim() != 4 or images.shape[1] != 3:
-            raise InputError(
-                f"a tensor of shape {tuple(images.shape)} is no batch of colour images: give (B, 3, height, width) or "
-                "(3, height, width)"
-            )
-        batches = [
-            self.model(batch.to(self.device, torch.float32, non_blocking=True, memory_format=torch.channels_last))
-            for batch in images.split(self.batch_size)
-            if len(batch)
-        ]
-        return torch.cat([torch.empty(0, self.model.feature_dim, device=self.device), *batches])
+
+def _readable_only(
+    batches: Iterable[tuple[Tensor, Tensor]], readable: list[Tensor], skip_unreadable: bool, progress: Any
+) -> Iterator[Tensor]:
+    """The pixels of what could be read; ``readable`` is told which that is."""
+    for images, good in batches:
+        readable.append(good)
+        # Once it is clear that there will be no result, the rest is only decoded, to name the broken files.
+        if skip_unreadable or all(part.all() for part in readable):
+            yield images[good]
+        progress.update(len(good))
+
+
+def _precision(amp: str | None, amp_of_training: str, device: torch.device) -> torch.dtype:
+    if amp is not None:
+        return choose_precision(amp, device)
+    if amp_of_training == "fp16" and device.type == "cpu":
+        return choose_precision("auto", device)
+    try:
+        return choose_precision(amp_of_training, device)
+    except (InputError, TypeError):  # trained on another kind of processor, which had units that this one lacks
+        return choose_precision("auto", device)
 
 
 class _TrainedOn(NamedTuple):
@@ -208,10 +216,12 @@ class _TrainedOn(NamedTuple):
     image_size: Sequence[int] | int
     pixel_mean: Sequence[float]
     pixel_std: Sequence[float]
+    amp: str
 
 
 def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _TrainedOn]:
     cfg = get_default_config()
+    cfg.train.amp = "off"  # weights alone do not say what they were trained in
     if not path:
         if not name:
             raise InputError("no model: give model_path, a checkpoint, or model_name, one of torchreid's")
@@ -224,35 +234,16 @@ def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _Tr
         if not (name or stored_name):
             find_state_dict(checkpoint, path)  # a file that is no checkpoint at all deserves that answer
             raise InputError(f"{path} does not say which backbone its weights are of: give the model's name with it")
-        if isinstance(checkpoint.get("config"), str):
-            _read_configuration(checkpoint["config"], cfg, path)
-            settings: dict[str, Any] = {
-                "pooling": cfg.model.pooling,
-                "last_stride": cfg.model.last_stride,
-                "embedding_dim": cfg.model.embedding_dim,
-                "bnneck": cfg.model.bnneck,
-            }
+        stored = configuration_in(checkpoint, path)
+        if stored is not None:
+            cfg = stored
+            settings = {key: cfg.model[key] for key in ("pooling", "last_stride", "embedding_dim", "bnneck")}
         else:
             settings = _settings_seen_in(find_state_dict(checkpoint, path))
         model = build_model(name or str(stored_name), pretrained=False, **settings)
         load_weights(model, path)
     image_size = model.input_size or (cfg.data.height, cfg.data.width)
-    return model, _TrainedOn(image_size, cfg.data.norm_mean, cfg.data.norm_std)
-
-
-def _read_configuration(text: str, cfg: Any, path: str | os.PathLike[str]) -> None:
-    """Takes ``model`` and ``data`` of a checkpoint's configuration over into ``cfg``; other keys do not matter here."""
-    try:
-        stored = yaml.safe_load(text)
-        for section in ("model", "data"):
-            for key, value in stored[section].items():
-                if key in cfg[section]:
-                    cfg[section][key] = value
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"the configuration in {path} cannot be read ({type(error).__name__}): give a checkpoint that "
-            "tools/train_hhcl.py wrote"
-        ) from error
+    return model, _TrainedOn(image_size, cfg.data.norm_mean, cfg.data.norm_std, cfg.train.amp)
 
 
 def _settings_seen_in(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -330,6 +321,16 @@ def _height_and_width(size: Sequence[int] | int) -> tuple[int, int]:
     return height, width
 
 
+def _three_numbers(values: Any, name: str) -> list[float]:
+    if (
+        not isinstance(values, Sequence | np.ndarray)
+        or len(values) != 3
+        or not all(isinstance(value, Real) for value in values)
+    ):
+        raise InputError(f"the pixels' {name} is {values!r}: give three numbers, for red, green and blue")
+    return list(values)
+
+
 def _choose_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -344,7 +345,3 @@ def _choose_device(device: str | torch.device | None) -> torch.device:
             "GPU as cuda:0"
         ) from error
     return chosen
-
-
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,11 +1,12 @@
 """From features to identities to look at: assignment, tables, a page, and the choice of eps."""
 
+from ..features.saved import SavedFeatures, load_features, load_settings, save_features
+from ..files import check_folder
 from .assignment import OUTLIER, Identities, compare_with_centroids
 from .crops import Crops, cluster_settings, crops_from_features, crops_from_images
 from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, table_of_clusters
-from .files import SavedFeatures, load_features, load_settings, save_features, write_csv, write_unreadable
 from .page import write_page
-from .results import check_folder, write_identities
+from .writing import write_csv, write_identities, write_unreadable
 
 __all__ = [
     "OUTLIER",

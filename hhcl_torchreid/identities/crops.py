@@ -1,20 +1,19 @@
 """What an assignment starts from: the images of a folder, their cameras and their features."""
 
-import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from torch import Tensor
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import configuration_in, load_checkpoint
 from ..config import get_default_config
 from ..data.folder import camera_names, find_images
 from ..errors import InputError
 from ..features.extractor import FeatureExtractor
-from .files import load_features, load_settings
+from ..features.folder import features_of_folder
+from ..features.saved import load_features, load_settings
 
 __all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
 
@@ -35,7 +34,7 @@ class Crops(NamedTuple):
 
 
 def crops_from_images(extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
-    """Extracts the features of all images in a folder, at any depth.
+    """Gives the features of all images in a folder, at any depth, as :func:`features_of_folder` keeps them.
 
     Args:
         extractor: the model.
@@ -50,15 +49,12 @@ def crops_from_images(extractor: FeatureExtractor, root: str | os.PathLike[str],
             does not match.
     """
     root = Path(root).expanduser()
-    images = find_images(root)
-    cameras = camera_names(images, root, camera_regex)
-    features, readable = extractor.extract_readable(images)
-    paths = [image.relative_to(root).as_posix() for image in images]
-    kept = readable.nonzero().flatten().tolist()
-    unreadable = [paths[index] for index in (~readable).nonzero().flatten().tolist()]
-    if not kept:
-        raise InputError(f"none of the {len(images)} image files in {root} can be read: give a folder of whole images")
-    return Crops(root, [paths[index] for index in kept], [cameras[index] for index in kept], features, unreadable)
+    camera_names(find_images(root), root, camera_regex)  # an expression that fails is told before the work
+    found = features_of_folder(root, extractor)
+    paths, unreadable = (
+        [image.relative_to(root).as_posix() for image in images] for images in (found.paths, found.unreadable)
+    )
+    return Crops(root, paths, camera_names(found.paths, root, camera_regex), found.features, unreadable)
 
 
 def crops_from_features(path: str | os.PathLike[str], root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
@@ -100,18 +96,14 @@ def cluster_settings(
         ``eps``, ``min_samples``, ``k1`` and ``k2``; the defaults where the file does not say.
 
     Raises:
-        InputError: no such file, no checkpoint, or no features.
+        InputError: no such file, no checkpoint, one whose configuration cannot be read, or no features.
     """
     default: Mapping[str, Any] = get_default_config().cluster
-    stored = load_settings(features) if features else _settings_in(load_checkpoint(weights)) if weights else {}
+    stored: Mapping[str, Any] = load_settings(features) if features else {}
+    if weights:
+        cfg = configuration_in(load_checkpoint(weights), weights)
+        stored = {} if cfg is None else cfg.cluster
     return {name: stored[name] if _is_setting(name, stored.get(name)) else default[name] for name in CLUSTER_SETTINGS}
-
-
-def _settings_in(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    # Weights of another program may hold a configuration that is not ours.
-    with contextlib.suppress(yaml.YAMLError, TypeError, KeyError, AttributeError):
-        return dict(yaml.safe_load(checkpoint["config"])["cluster"].items())
-    return {}
 
 
 def _is_setting(name: str, value: Any) -> bool:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..clustering import dbscan, jaccard_graph
 from ..errors import InputError
-from ..files import writing
+from ..files import replacing
 from .assignment import Identities, compare_with_centroids
 
 __all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "table_of_clusters"]
@@ -111,11 +111,8 @@ def draw_clusters_by_eps(lines: Sequence[ClustersAtEps], path: str | Path) -> No
     bottom.set_xlabel("eps")
     for axes in (top, middle, bottom):
         axes.grid(alpha=0.3)
-    try:
-        with writing(path, option="--plot"):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=110)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}: give a name that ends in .png or .svg") from None
+    kind = Path(path).suffix[1:].lower()
+    if kind not in figure.canvas.get_supported_filetypes():
+        raise InputError(f"{path} is no kind of picture that can be written: give a name that ends in .png or .svg")
+    with replacing(path, "wb", option="--plot") as file:
+        figure.savefig(file, format=kind, dpi=110)

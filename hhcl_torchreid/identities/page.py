@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import joblib
 from torch import Tensor
 from tqdm import tqdm
 
 from ..data.images import UNREADABLE, open_image
-from ..files import writing
+from ..files import replacing, replacing_folder
 from .assignment import Identities
 
 __all__ = ["write_page"]
@@ -23,6 +23,7 @@ STATIC_FILES = Path(__file__).parent / "static"
 THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
 THUMBNAILS_PER_FOLDER = 1000  # page.js counts on it
 JPEG_QUALITY = 80
+OPTION = "the folder of the results"
 
 
 def write_page(
@@ -53,28 +54,29 @@ def write_page(
         InputError: the folder cannot be written.
     """
     folder, files = Path(folder), Path(folder, "page")
-    with writing(folder, option="the folder of the results"):
-        files.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(STATIC_FILES / "index.html", folder / "index.html")
-        for name in ("page.css", "page.js"):
-            shutil.copyfile(STATIC_FILES / name, files / name)
-        aspects = _write_thumbnails(files / "thumbnails", [Path(root, path) for path in paths])
-        names = sorted(set(cameras))
-        number = {name: index for index, name in enumerate(names)}
-        data = {
-            "folder": Path(root).resolve().name,
-            "images": _address(Path(root), folder),
-            "aspect": median(aspects) if aspects else 0.5,
-            "settings": dict(settings),
-            "cameras": names,
-            "path": list(paths),
-            "camera": [number[name] for name in cameras],
-            "identity": identities.identity.tolist(),
-            "similarity": _rounded(identities.similarity),
-            "runnerUp": identities.runner_up.tolist(),
-            "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
-        }
-        (files / "data.js").write_text(_as_script(data), encoding="ascii")
+    with replacing_folder(files / "thumbnails", option=OPTION) as thumbnails:
+        aspects = _write_thumbnails(thumbnails, [Path(root, path) for path in paths])
+    names = sorted(set(cameras))
+    number = {name: index for index, name in enumerate(names)}
+    data = {
+        "folder": Path(root).resolve().name,
+        "images": _address(Path(root), folder),
+        "aspect": median(aspects) if aspects else 0.5,
+        "settings": dict(settings),
+        "cameras": names,
+        "path": list(paths),
+        "camera": [number[name] for name in cameras],
+        "identity": identities.identity.tolist(),
+        "similarity": _rounded(identities.similarity),
+        "runnerUp": identities.runner_up.tolist(),
+        "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
+    }
+    texts = {name: (STATIC_FILES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")}
+    for name, text in {**texts, "data.js": _as_script(data)}.items():
+        with replacing(files / name, option=OPTION) as file:
+            file.write(text)
+    with replacing(folder / "index.html", option=OPTION) as file:
+        file.write((STATIC_FILES / "index.html").read_text(encoding="utf-8"))
     return len(paths) - len(aspects)
 
 
@@ -99,9 +101,8 @@ def _rounded(values: Tensor) -> list[float | None]:
 
 def _write_thumbnails(folder: Path, images: Sequence[Path]) -> list[float]:
     """Writes ``000/0.jpg``, ``000/1.jpg``, ...; returns width / height of each image that could be read."""
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier assignment
     for number in range(-(-len(images) // THUMBNAILS_PER_FOLDER)):
-        (folder / f"{number:03d}").mkdir(parents=True)
+        (folder / f"{number:03d}").mkdir()
 
     def write(index: int) -> float | None:
         try:
@@ -114,7 +115,10 @@ def _write_thumbnails(folder: Path, images: Sequence[Path]) -> list[float]:
         return aspect
 
     # Threads are enough: Pillow decodes, resizes and encodes without holding Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(joblib.cpu_count())
+    try:
         aspects = pool.map(write, range(len(images)))
         progress = tqdm(aspects, desc="thumbnails", unit="img", total=len(images), disable=None, leave=False)
         return [aspect for aspect in progress if aspect is not None]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody wants the rest

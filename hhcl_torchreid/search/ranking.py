@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import faiss
-import numpy as np
+from torch import Tensor
 
-from .gallery import Gallery
+from ..clustering.neighbors import nearest
+from ..features.folder import FolderFeatures
 
-__all__ = ["Match", "Ranking", "nearest", "rank"]
+__all__ = ["Match", "Ranking", "rank"]
 
 
 class Match(NamedTuple):
@@ -29,12 +29,12 @@ class Ranking(NamedTuple):
     """The most similar first."""
 
 
-def rank(queries: Sequence[Path], features: np.ndarray, gallery: Gallery, topk: int) -> list[Ranking]:
+def rank(queries: Sequence[Path], features: Tensor, gallery: FolderFeatures, topk: int) -> list[Ranking]:
     """Finds the most similar images of a gallery for every query; a query's own file is not its match.
 
     Args:
         queries: paths of the Q query images.
-        features: (Q, D) float32 unit rows, theirs.
+        features: (Q, D) float32 unit rows, theirs, on the device of the gallery's.
         gallery: where to search.
         topk: matches per query; fewer where the gallery is smaller.
 
@@ -54,18 +54,3 @@ def rank(queries: Sequence[Path], features: np.ndarray, gallery: Gallery, topk: 
         ]
         rankings.append(Ranking(query, found[:topk]))
     return rankings
-
-
-def nearest(queries: np.ndarray, gallery: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``k`` most similar gallery rows of every query, by inner product; every pair is compared.
-
-    Args:
-        queries: (Q, D) float32.
-        gallery: (N, D) float32.
-        k: rows wanted; at most N are given.
-
-    Returns:
-        (Q, min(k, N)) int64 row numbers and float32 inner products, the most similar first.
-    """
-    similarities, indices = faiss.knn(queries, gallery, min(k, len(gallery)), metric=faiss.METRIC_INNER_PRODUCT)
-    return indices, similarities

@@ -303,7 +303,7 @@ class TestBadInput:
 
         extractor = FeatureExtractor(model_path=trained[0], device="cpu", verbose=False)
         extractor.model.register_forward_pre_hook(full_device)
-        with pytest.raises(InputError, match=r"^Out of memory in extracting features: .*batch_size"):
+        with pytest.raises(InputError, match=r"^Out of memory in extracting features: .*device cpu"):
             extractor(paths)
 
     def test_a_file_that_is_not_there(self, tmp_path):

@@ -18,10 +18,10 @@ from hhcl_torchreid import FeatureExtractor, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.search import Gallery, Match, Ranking, load_gallery, rank
-from hhcl_torchreid.search.gallery import beside
-from hhcl_torchreid.search.ranking import nearest
-from hhcl_torchreid.search.results import MATCH_FRAME, draw_ranking, table
+from hhcl_torchreid.features.folder import FolderFeatures, beside, features_of_folder
+from hhcl_torchreid.search import Match, Ranking, rank
+from hhcl_torchreid.search.pictures import MATCH_FRAME, draw_ranking
+from hhcl_torchreid.search.run import table
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_NAMES = ("two words.png", 'it\'s "quoted".png', "<b>&amp;,;.png", "人物 Ünïcode.png", "new\nline.png")
@@ -117,16 +117,16 @@ class TestRanking:
 
     def test_the_querys_own_file_is_no_match_by_whatever_name(self, crops, extractor, tmp_path):
         (tmp_path / "link.png").symlink_to(crops / "camera0" / "0.png")
-        gallery = load_gallery(crops, extractor)
+        gallery = features_of_folder(crops, extractor)
         for query in (crops / "camera0" / "0.png", tmp_path / "link.png", crops / ".." / "crops" / "camera0" / "0.png"):
-            (ranking,) = rank([query], extractor([query]).numpy(), gallery, topk=20)
+            (ranking,) = rank([query], extractor([query]), gallery, topk=20)
             assert len(ranking.matches) == 7
             assert crops / "camera0" / "0.png" not in [match.path for match in ranking.matches]
 
     def test_a_copy_is_the_best_match(self, crops, extractor):
         shutil.copy(crops / "camera2" / "5.png", crops / "copy.png")
         query = crops / "camera2" / "5.png"
-        (ranking,) = rank([query], extractor([query]).numpy(), load_gallery(crops, extractor), topk=1)
+        (ranking,) = rank([query], extractor([query]), features_of_folder(crops, extractor), topk=1)
         assert ranking.matches[0].path == crops / "copy.png"
         assert ranking.matches[0].similarity == pytest.approx(1, abs=1e-5)
 
@@ -137,69 +137,69 @@ class TestFeaturesOnDisk:
         np.testing.assert_allclose(gallery.features, extractor(gallery.paths).numpy(), atol=1e-5)
 
     def test_are_used_again(self, crops, extractor):
-        first, second = (load_gallery(crops, extractor) for _ in range(2))
+        first, second = (features_of_folder(crops, extractor) for _ in range(2))
         self.assert_holds(first, extractor, 8)
         self.assert_holds(second, extractor, 0)
         assert first.paths == second.paths == sorted(crops.glob("*/*.png"))
-        assert first.cache == second.cache == crops.parent / "crops.features.npz"
+        assert first.kept_in == second.kept_in == crops.parent / "crops.features.npz"
         np.testing.assert_array_equal(first.features, second.features)
 
     def test_follow_added_removed_and_modified_files(self, crops, extractor):
-        load_gallery(crops, extractor)
+        features_of_folder(crops, extractor)
         save_image(crops / "camera9" / "new.png", 100)
-        gallery = load_gallery(crops, extractor)
+        gallery = features_of_folder(crops, extractor)
         self.assert_holds(gallery, extractor, 1)
         assert len(gallery.paths) == 9
 
         (crops / "camera1" / "1.png").unlink()
-        gallery = load_gallery(crops, extractor)
+        gallery = features_of_folder(crops, extractor)
         self.assert_holds(gallery, extractor, 0)
         assert len(gallery.paths) == 8
-        with np.load(gallery.cache) as kept:
+        with np.load(gallery.kept_in) as kept:
             assert len(kept["names"]) == 8
 
         save_image(crops / "camera0" / "3.png", 200)
-        self.assert_holds(load_gallery(crops, extractor), extractor, 1)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 1)
 
         (crops / "camera0" / "3.png").rename(crops / "camera0" / "another.png")
-        self.assert_holds(load_gallery(crops, extractor), extractor, 1)
-        self.assert_holds(load_gallery(crops, extractor), extractor, 0)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 1)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 0)
 
     def test_only_the_time_tells_a_change_of_equal_size(self, crops, extractor):
         picture = crops / "camera0" / "0.bmp"
         save_image(picture, 1)
-        load_gallery(crops, extractor)
+        features_of_folder(crops, extractor)
         size = picture.stat().st_size
         save_image(picture, 2)
         os.utime(picture, ns=(time.time_ns() + 10**9,) * 2)
         assert picture.stat().st_size == size
-        self.assert_holds(load_gallery(crops, extractor), extractor, 1)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 1)
 
     def test_follow_the_model_and_its_settings(self, crops, extractor, weights, tmp_path):
-        load_gallery(crops, extractor)
+        features_of_folder(crops, extractor)
         settings = {"device": "cpu", "verbose": False}
         shutil.copy(weights, tmp_path / "copy.pth.tar")
         self.assert_holds(
-            load_gallery(crops, FeatureExtractor(model_path=tmp_path / "copy.pth.tar", **settings)), extractor, 0
+            features_of_folder(crops, FeatureExtractor(model_path=tmp_path / "copy.pth.tar", **settings)), extractor, 0
         )
         other = FeatureExtractor(model_path=save_model(tmp_path / "other.pth.tar", seed=1), **settings)
-        self.assert_holds(load_gallery(crops, other), other, 8)
+        self.assert_holds(features_of_folder(crops, other), other, 8)
         larger = FeatureExtractor(model_path=weights, image_size=(64, 32), **settings)
-        self.assert_holds(load_gallery(crops, larger), larger, 8)
+        self.assert_holds(features_of_folder(crops, larger), larger, 8)
 
     def test_unreadable_files_are_left_out_and_not_tried_again(self, crops, extractor):
         (crops / "camera0" / "broken.png").write_bytes(b"no image")
         (crops / "camera0" / "nowhere.png").symlink_to("nowhere")
         for num_extracted in (10, 0):
-            gallery = load_gallery(crops, extractor)
+            gallery = features_of_folder(crops, extractor)
             assert gallery.unreadable == [crops / "camera0" / "broken.png", crops / "camera0" / "nowhere.png"]
             self.assert_holds(gallery, extractor, num_extracted)
         save_image(crops / "camera0" / "broken.png", 50)
-        assert load_gallery(crops, extractor).unreadable == [crops / "camera0" / "nowhere.png"]
+        assert features_of_folder(crops, extractor).unreadable == [crops / "camera0" / "nowhere.png"]
 
     @pytest.mark.parametrize("content", [b"", b"no archive", "pickle", "half", "another shape"])
     def test_a_spoiled_file_is_made_anew(self, crops, extractor, content, tmp_path):
-        cache = load_gallery(crops, extractor).cache
+        cache = features_of_folder(crops, extractor).kept_in
         if content == "pickle":
             np.savez(cache, names=np.array([Path], dtype=object))
         elif content == "half":
@@ -210,33 +210,33 @@ class TestFeaturesOnDisk:
             np.savez(cache, **arrays)
         else:
             cache.write_bytes(content)
-        self.assert_holds(load_gallery(crops, extractor), extractor, 8)
-        self.assert_holds(load_gallery(crops, extractor), extractor, 0)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 8)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 0)
 
     def test_need_no_pickle(self, crops, extractor):
-        with np.load(load_gallery(crops, extractor).cache, allow_pickle=False) as kept:
+        with np.load(features_of_folder(crops, extractor).kept_in, allow_pickle=False) as kept:
             assert kept["features"].dtype == np.float32 and kept["names"].tolist()[0] == "camera0/0.png"
 
     def test_leave_nothing_else_behind(self, crops, extractor, tmp_path):
-        load_gallery(crops, extractor)
+        features_of_folder(crops, extractor)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["crops", "crops.features.npz"]
 
     def test_go_to_the_users_cache_where_the_place_beside_cannot_be_written(self, crops, extractor, call, user_cache):
         beside(crops).mkdir()  # stands in the way, for root too
-        self.assert_holds(load_gallery(crops, extractor), extractor, 8)
-        gallery = load_gallery(crops, extractor)
+        self.assert_holds(features_of_folder(crops, extractor), extractor, 8)
+        gallery = features_of_folder(crops, extractor)
         self.assert_holds(gallery, extractor, 0)
-        assert gallery.cache.parent == user_cache / "hhcl_torchreid"
+        assert gallery.kept_in.parent == user_cache / "hhcl_torchreid"
         code, output, _ = call()
         assert code == 0
-        assert f"kept in {gallery.cache}, because {beside(crops)} cannot be written" in output
+        assert f"kept in {gallery.kept_in}, because {beside(crops)} cannot be written" in output
 
     def test_go_nowhere_where_nothing_can_be_written(self, crops, extractor, call, user_cache):
         beside(crops).mkdir()
         user_cache.write_text("in the way")
-        gallery = load_gallery(crops, extractor)
+        gallery = features_of_folder(crops, extractor)
         self.assert_holds(gallery, extractor, 8)
-        assert gallery.cache is None
+        assert gallery.kept_in is None
         code, output, _ = call()
         assert code == 0 and "Features are not kept" in output
 
@@ -244,10 +244,10 @@ class TestFeaturesOnDisk:
     def test_a_folder_without_permission_to_write(self, crops, extractor, user_cache):
         crops.parent.chmod(0o555)
         try:
-            gallery = load_gallery(crops, extractor)
+            gallery = features_of_folder(crops, extractor)
         finally:
             crops.parent.chmod(0o755)
-        assert gallery.cache.parent == user_cache / "hhcl_torchreid"
+        assert gallery.kept_in.parent == user_cache / "hhcl_torchreid"
 
 
 class TestTool:
@@ -381,7 +381,7 @@ class TestBadInput:
         assert_one_sentence(call("--weights", str(tmp_path / "nan.pth.tar")), "NaN")
         extractor = FeatureExtractor(model_path=tmp_path / "nan.pth.tar", device="cpu", verbose=False)
         with pytest.raises(InputError, match="NaN"):
-            load_gallery(crops, extractor)
+            features_of_folder(crops, extractor)
         assert not beside(crops).exists()
 
     def test_an_image_size_that_is_none(self, call):
@@ -402,7 +402,7 @@ class TestBadInput:
 
 def test_a_gallery_can_be_made_of_features(tmp_path):
     """Those who have features already need no folder."""
-    rows = np.eye(4, dtype=np.float32)
-    gallery = Gallery([Path(f"{n}.png") for n in range(4)], rows, [], 0, None)
+    rows = torch.eye(4)
+    gallery = FolderFeatures([Path(f"{n}.png") for n in range(4)], rows, [], 0, None)
     (ranking,) = rank([Path("query.png")], rows[2:3], gallery, topk=2)
     assert ranking.matches[0] == Match(Path("2.png"), 1.0)

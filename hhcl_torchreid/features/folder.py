@@ -2,38 +2,40 @@
 
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..clustering.neighbors import check_features
 from ..data.folder import find_images
 from ..errors import InputError
-from ..features.extractor import FeatureExtractor
-from ..files import writing
+from ..files import replacing
+from .extractor import FeatureExtractor
+from .saved import open_arrays
 
-__all__ = ["Gallery", "beside", "load_gallery"]
+__all__ = ["FolderFeatures", "beside", "features_of_folder"]
 
 
-class Gallery(NamedTuple):
+class FolderFeatures(NamedTuple):
     """A folder's images and their features."""
 
     paths: list[Path]
-    """Of the N images that can be read."""
-    features: np.ndarray
-    """(N, D) float32 unit rows."""
+    """Of the N images that can be read, sorted."""
+    features: Tensor
+    """(N, D) float32 unit rows on the extractor's device."""
     unreadable: list[Path]
     """Files that are named like images and are none."""
     num_extracted: int
     """Images whose features had to be computed; the others' were on disk."""
-    cache: Path | None
+    kept_in: Path | None
     """The file that keeps the features; None where no place for it can be written."""
 
 
-class _Cached(NamedTuple):
-    """What a cache file holds; the first three arrays have a row per file, readable or not."""
+class _Kept(NamedTuple):
+    """What the file holds; the first four arrays have a row per image file, readable or not."""
 
     names: np.ndarray
     """(F,) text, paths relative to the folder."""
@@ -47,7 +49,9 @@ class _Cached(NamedTuple):
     """The fingerprint of what made them, text."""
 
 
-def load_gallery(folder: str | os.PathLike[str], extractor: FeatureExtractor) -> Gallery:
+def features_of_folder(
+    folder: str | os.PathLike[str], extractor: FeatureExtractor, description: str = "extract features"
+) -> FolderFeatures:
     """Gives the features of all images in a folder, at any depth; extracts only what is not on disk yet.
 
     The features are kept in ``FOLDER.features.npz`` beside the folder, or where that cannot be written, in the user's
@@ -55,11 +59,12 @@ def load_gallery(folder: str | os.PathLike[str], extractor: FeatureExtractor) ->
     unchanged; another model, or other settings of it, makes all features anew.
 
     Args:
-        folder: the gallery.
+        folder: of the images.
         extractor: makes the features.
+        description: what the progress bar says.
 
     Returns:
-        The gallery.
+        Images and features.
 
     Raises:
         InputError: no such folder, no image in it that can be read, or a model whose features are no numbers.
@@ -68,34 +73,29 @@ def load_gallery(folder: str | os.PathLike[str], extractor: FeatureExtractor) ->
     paths = find_images(root)
     names = np.array([path.relative_to(root).as_posix() for path in paths], dtype=np.str_)
     states = np.array([_state(path) for path in paths], dtype=np.int64).reshape(-1, 2)
-    fingerprint = _fingerprint(extractor)
-    places = _places(root)
-    cache, known = _read_first(places, fingerprint, extractor.model.feature_dim)
+    fingerprint, places = _fingerprint(extractor), _places(root)
+    kept_in, known = _read_first(places, fingerprint, extractor.model.feature_dim)
 
-    rows = {name: row for row, name in enumerate(known.names.tolist())}
-    source = np.array([rows.get(name, -1) for name in names.tolist()])
-    is_known = source >= 0
-    is_known[is_known] = (known.states[source[is_known]] == states[is_known]).all(axis=1)
+    source = _unchanged(known, names, states)
+    is_known, changed = source >= 0, np.flatnonzero(source < 0)
     features = np.zeros((len(paths), extractor.model.feature_dim), np.float32)
     readable = np.zeros(len(paths), bool)
     features[is_known], readable[is_known] = known.features[source[is_known]], known.readable[source[is_known]]
-
-    changed = np.flatnonzero(~is_known)
     if len(changed):
-        extracted, good = extractor.extract_readable([paths[row] for row in changed], "extract gallery features")
+        extracted, good = extractor.extract_readable([paths[row] for row in changed], description)
         if len(extracted):
             check_features(extracted)
         features[changed[good.numpy()]], readable[changed] = extracted.cpu().numpy(), good.numpy()
     if len(changed) or len(paths) != len(known.names):
-        cache = _write_first(places, _Cached(names, states, readable, features, np.array(fingerprint)))
+        kept_in = _write_first(places, _Kept(names, states, readable, features, np.array(fingerprint)))
     if not readable.any():
-        raise InputError(f"no image in {root} can be read: give a folder of images")
-    return Gallery(
+        raise InputError(f"none of the {len(paths)} image files in {root} can be read: give a folder of whole images")
+    return FolderFeatures(
         paths=[path for path, good in zip(paths, readable, strict=True) if good],
-        features=features[readable],
+        features=torch.from_numpy(features[readable]).to(extractor.device),
         unreadable=[path for path, good in zip(paths, readable, strict=True) if not good],
         num_extracted=len(changed),
-        cache=cache,
+        kept_in=kept_in,
     )
 
 
@@ -121,30 +121,37 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _fingerprint(extractor: FeatureExtractor) -> str:
-    """Text that is another one whenever the features would be: of the layers, the weights and the image settings."""
-    digest = hashlib.sha256()
-    digest.update(
-        repr((extractor.model, extractor.image_size, extractor.pixel_mean, extractor.pixel_std)).encode("utf-8")
-    )
+    """Text that is another one whenever the features would be: of layers, weights, image settings and arithmetic."""
+    settings = (extractor.image_size, extractor.pixel_mean, extractor.pixel_std, extractor.embedder.precision)
+    digest = hashlib.sha256(repr((extractor.model, settings)).encode("utf-8"))
     for name, value in extractor.model.state_dict().items():
         digest.update(name.encode("utf-8"))
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _read_first(places: list[Path], fingerprint: str, feature_dim: int) -> tuple[Path | None, _Cached]:
+def _unchanged(known: _Kept, names: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """The row in ``known`` of each file that is as it was; -1 for the others."""
+    rows = {name: row for row, name in enumerate(known.names.tolist())}
+    source = np.array([rows.get(name, -1) for name in names.tolist()])
+    is_there = np.flatnonzero(source >= 0)
+    is_other = (known.states[source[is_there]] != states[is_there]).any(axis=1)
+    source[is_there[is_other]] = -1
+    return source
+
+
+def _read_first(places: list[Path], fingerprint: str, feature_dim: int) -> tuple[Path | None, _Kept]:
     """The first file with features of this model; an empty one where there is none."""
     for place in places:
         try:
-            with np.load(place, allow_pickle=False) as arrays:
-                cached = _Cached(*(arrays[field] for field in _Cached._fields))
-        # What a file of another kind, or half of one, makes numpy.load raise.
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+            with open_arrays(place) as arrays:
+                kept = _Kept(*(arrays[field] for field in _Kept._fields))
+            if str(kept.model) == fingerprint and _is_sound(kept, feature_dim):
+                return place, kept
+        except InputError:  # no file, another kind of file, half of one, or features that are none
             continue
-        if str(cached.model) == fingerprint and _fits_together(cached, feature_dim):
-            return place, cached
     nothing = np.empty(0)
-    return None, _Cached(
+    return None, _Kept(
         nothing.astype(np.str_),
         np.empty((0, 2), np.int64),
         nothing.astype(bool),
@@ -153,29 +160,28 @@ def _read_first(places: list[Path], fingerprint: str, feature_dim: int) -> tuple
     )
 
 
-def _fits_together(cached: _Cached, feature_dim: int) -> bool:
-    num_files = len(cached.names)
-    return (
-        cached.states.shape == (num_files, 2)
-        and cached.readable.shape == (num_files,)
-        and cached.readable.dtype == bool
-        and cached.features.shape == (num_files, feature_dim)
-    )
+def _is_sound(kept: _Kept, feature_dim: int) -> bool:
+    """Whether the arrays fit together, and the features are unit rows."""
+    num_files = kept.names.size
+    forms = [
+        (kept.names, (num_files,), np.str_),
+        (kept.states, (num_files, 2), np.int64),
+        (kept.readable, (num_files,), np.bool_),
+        (kept.features, (num_files, feature_dim), np.float32),
+    ]
+    if not all(array.shape == shape and np.issubdtype(array.dtype, kind) for array, shape, kind in forms):
+        return False
+    if kept.readable.any():
+        check_features(torch.from_numpy(kept.features[kept.readable]))
+    return True
 
 
-def _write_first(places: list[Path], cached: _Cached) -> Path | None:
+def _write_first(places: list[Path], kept: _Kept) -> Path | None:
     """Writes to the first place that can be written, whole or not at all."""
     for place in places:
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         try:
-            with writing(place):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    with open(temporary, "wb") as file:
-                        np.savez(file, **cached._asdict())
-                    os.replace(temporary, place)
-                finally:
-                    temporary.unlink(missing_ok=True)
+            with replacing(place, "wb") as file:
+                np.savez(file, **kept._asdict())
         except InputError:
             continue
         return place
