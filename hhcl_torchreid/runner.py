@@ -32,6 +32,8 @@ from .training.optimization import fuse_optimizer
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 
+LAYERS_OF_TORCHREID = ("classifier", "fc")  # what its networks learn anew, and HHCL's lack
+
 
 def run(cfg: CfgNode) -> ImageHHCLEngine:
     """Trains, or with ``test.evaluate`` tests, as the configuration says; the log goes to ``data.save_dir``.
@@ -59,6 +61,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         libraries_writing(cfg.data.save_dir),
         log if distributed.is_main() else contextlib.nullcontext(),
     ):
+        cfg = _fit_to_hhcl(cfg)
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
         distributed.from_main(lambda: _write_configuration(cfg))
@@ -84,11 +87,21 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     return engine
 
 
+def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
+    """Says which settings do nothing, and takes the neck for the layers that torchreid's own configurations name."""
+    ignored = config.settings_without_effect(cfg)
+    if ignored:
+        print(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
+    cfg = cfg.clone()
+    for key in ("open_layers", "new_layers"):
+        layers = cfg.train[key]
+        if f"train.{key}" not in ignored and set(layers) & set(LAYERS_OF_TORCHREID):
+            cfg.train[key] = list(dict.fromkeys("neck" if name in LAYERS_OF_TORCHREID else name for name in layers))
+            print(f"HHCL's model has no classifier: train.{key} is {cfg.train[key]} in place of {layers}\n")
+    return cfg
+
+
 def _check_settings(cfg: CfgNode) -> None:
-    if cfg.data.type != "image":
-        raise InputError(f"data.type is {cfg.data.type!r}: HHCL learns from images, set it to 'image'")
-    if cfg.data.k_tfm != 1:
-        raise InputError(f"data.k_tfm is {cfg.data.k_tfm}: HHCL augments an image once per batch, set it to 1")
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
@@ -190,28 +203,9 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         scheduler = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
+    labeler = build_labeler(cfg.engine.labels, cfg)
     return ImageHHCLEngine(
-        datamanager,
-        model,
-        optimizer,
-        scheduler=scheduler,
-        use_gpu=cfg.use_gpu,
-        labeler=build_labeler(cfg.engine.labels, cfg),
-        mode=cfg.hhcl.mode,
-        temperature=cfg.hhcl.temperature,
-        momentum=cfg.hhcl.momentum,
-        hard_weight=cfg.hhcl.hard_weight,
-        centroid_weight=cfg.hhcl.centroid_weight,
-        label_smoothing=cfg.hhcl.label_smoothing,
-        num_instances=cfg.sampler.num_instances,
-        iters=cfg.engine.iters,
-        transforms=cfg.data.transforms,
-        bn_groups=cfg.train.bn_groups,
-        precise_bn=cfg.train.precise_bn,
-        cache=cfg.data.cache,
-        amp=cfg.train.amp,
-        seed=cfg.train.seed,
-        description={"model_name": cfg.model.name, "config": cfg.dump()},
+        datamanager, model, optimizer, scheduler=scheduler, labeler=labeler, **config.engine_kwargs(cfg)
     )
 
 

@@ -1,12 +1,10 @@
 """Lists every configuration key, as the table of docs/configuration.md: ``python tools/list_settings.py``."""
 
 import argparse
-import inspect
-import re
 import sys
 from pathlib import Path
 
-from hhcl_torchreid import config
+from hhcl_torchreid.settings import SETTINGS
 
 INTRODUCTION = """\
 # Configuration
@@ -18,23 +16,17 @@ A YAML file (`--config-file`) is read over the defaults below, then `KEY VALUE` 
 Keys that torchreid has keep its names and meanings, so its own files load; where nothing is said about one, see
 torchreid. This table is written by `python tools/list_settings.py`.
 
-| key | default | meaning |
-|---|---|---|
+| key | default | values | meaning |
+|---|---|---|---|
 """
 
 
 def table() -> str:
-    """The page; meanings are the comments beside the defaults in ``config.py``."""
-    cfg = config.get_default_config()
-    cfg.use_gpu = True
-    source = inspect.getsource(config)
+    """The page."""
     lines = []
-    for key in config.all_keys(cfg):
-        comment = re.search(rf"^    cfg\.{re.escape(key)} = .*?  # (.*)$", source, re.MULTILINE)
-        value = cfg
-        for name in key.split("."):
-            value = value[name]
-        lines.append(f"| `{key}` | `{value!r}` | {comment[1] if comment else ''} |\n")
+    for key, setting in SETTINGS.items():
+        meaning = "; ".join(filter(None, [setting.comment, "" if setting.has_effect else "no effect on HHCL"]))
+        lines.append(f"| `{key}` | `{setting.default!r}` | {setting.describe_values()} | {meaning} |\n")
     return INTRODUCTION + "".join(lines)
 
 

@@ -4,25 +4,36 @@
 """
 
 import argparse
+import itertools
 import sys
+from collections.abc import Sequence
 
 from hhcl_torchreid import distributed
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.interruption import Interrupted
 from hhcl_torchreid.runner import run
+from hhcl_torchreid.settings import SETTINGS
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Torchreid's own command line."""
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Torchreid's own command line; known settings may stand anywhere in it, also behind a list of names."""
     parser = argparse.ArgumentParser(description="Person re-identification without labels (HHCL) on torchreid")
     parser.add_argument("--config-file", default="", help="YAML file with settings; see configs/")
-    parser.add_argument("-s", "--sources", nargs="+", help="data sets to train on")
-    parser.add_argument("-t", "--targets", nargs="+", help="data sets to test on")
-    parser.add_argument("--transforms", nargs="+", help="data augmentation")
-    parser.add_argument("--root", default="", help="folder that holds the data sets")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="single settings: KEY VALUE KEY VALUE ...")
-    return parser.parse_args(arguments)
+    parser.add_argument("-s", "--sources", nargs="+", action="extend", help="data sets to train on")
+    parser.add_argument("-t", "--targets", nargs="+", action="extend", help="data sets to test on")
+    parser.add_argument("--transforms", nargs="+", action="extend", help="data augmentation")
+    parser.add_argument("--root", help="folder that holds the data sets")
+    parser.add_argument("opts", nargs="*", help="single settings: KEY VALUE KEY VALUE ...")
+    settings, others, remaining = [], [], iter(arguments)
+    for argument in remaining:
+        if argument in SETTINGS:
+            settings += [argument, *itertools.islice(remaining, 1)]
+        else:
+            others.append(argument)
+    args = parser.parse_intermixed_args(others)
+    args.opts += settings
+    return args
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,16 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0, 1 after another process of the run has died, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
-    args = parse_arguments(arguments)
+    args = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     overrides = {
         "data.root": args.root,
         "data.sources": args.sources,
         "data.targets": args.targets,
         "data.transforms": args.transforms,
     }
+    overrides = {key: value for key, value in overrides.items() if value is not None}
     try:
         with distributed.processes():
-            run(load_config(args.config_file, {key: value for key, value in overrides.items() if value}, args.opts))
+            run(load_config(args.config_file, overrides, args.opts))
     except InputError as error:
         distributed.tell_once(f"error: {error}")
         return 2

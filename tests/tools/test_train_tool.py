@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import assign_identities
-import list_settings
 import pytest
 import torch
 import train_hhcl
 from small_runs import SMALL, pairs
 
 from hhcl_torchreid import build_model, runner
-from hhcl_torchreid.config import get_default_config, load_config
+from hhcl_torchreid.config import load_config
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -126,6 +125,57 @@ def test_torchreids_flags_choose_data_sets_and_transforms(call, tmp_path):
     assert load_config(str(tmp_path / "log" / "config.yaml")).data.sources == ["synthetic"]
 
 
+def test_settings_end_a_list_of_names_and_options_may_follow_them(call, tmp_path):
+    flags = ("--transforms", "random_flip", "cluster.k1", "7", "use_gpu", "False", "-s", "synthetic")
+    code, output, error = call(*flags, "hhcl.momentum", "0.2", "--targets", "market1501")
+    assert code == 0, error
+    assert "HHCL augments with random_flip and" in output
+    cfg = load_config(str(tmp_path / "log" / "config.yaml"))
+    assert (cfg.data.sources, cfg.data.targets, cfg.data.transforms) == (["synthetic"], ["market1501"], ["random_flip"])
+    assert (cfg.hhcl.momentum, cfg.use_gpu) == (0.2, False)
+
+
+@pytest.mark.parametrize("value", ["-1e-3", "-t", "--root"])
+def test_what_follows_a_setting_is_its_value(capsys, value):
+    assert_one_sentence(train_hhcl.main(["train.lr", value, "-s", "market1501"]), capsys.readouterr().err, "train.lr")
+
+
+def test_a_list_that_is_given_twice_is_one(capsys, tmp_path):
+    command = ["-s", "market1502", "-s", "market1501", "--root", str(tmp_path)]
+    assert_one_sentence(train_hhcl.main(command), capsys.readouterr().err, "market1502")
+
+
+@pytest.mark.parametrize("option", ["--root", "--config-file"])
+def test_an_empty_option_is_no_missing_one(capsys, option):
+    assert_one_sentence(train_hhcl.main([option, ""]), capsys.readouterr().err)
+
+
+def test_an_unknown_setting_behind_a_list_of_names(call):
+    code, _, error = call("--transforms", "random_flip", "modell.name", "resnet50")
+    assert_one_sentence(code, error, "modell.name")
+
+
+def test_configurations_of_torchreids_engines_run(call, tmp_path):
+    file = tmp_path / "triplet.yaml"
+    file.write_text(
+        "data: {type: image, transforms: [random_flip, color_jitter]}\n"
+        "sampler: {train_sampler: RandomIdentitySampler}\n"
+        "loss: {name: triplet, softmax: {label_smooth: True}, triplet: {weight_x: 1.0}}\n"
+        "train: {optim: amsgrad, fixbase_epoch: 1, open_layers: [fc, classifier], new_layers: [classifier]}\n"
+    )
+    code, output, error = call("--config-file", str(file))
+    assert code == 0, error
+    ignored = "sampler.train_sampler, train.new_layers, loss.name, loss.triplet.weight_x"
+    assert f"These settings have no effect on HHCL: {ignored}\n" in output
+    assert "train.open_layers is ['neck']" in output
+    assert load_config(str(tmp_path / "log" / "config.yaml")).train.open_layers == ["neck"]
+
+
+def test_a_run_of_hhcls_own_settings_names_none(call):
+    code, output, _ = call(train__max_epoch=0)
+    assert code == 0 and "no effect" not in output
+
+
 def test_missing_folder(call, tmp_path):
     code, _, error = call(root=tmp_path / "nowhere")
     assert_one_sentence(code, error, tmp_path / "nowhere", "--root")
@@ -174,7 +224,7 @@ def test_empty_folder(call, tmp_path):
         ({"train__stepsize": "[]"}, ["train.stepsize is empty"]),
         ({"train__lr_scheduler": "multi_step", "train__stepsize": "['late']"}, ["train.stepsize", "whole numbers"]),
         ({"train__bn_groups": 32}, ["train.bn_groups (32)", "one image", "16 or less"]),
-        ({"train__fixbase_epoch": 1, "train__open_layers": "['classifier']"}, ["train.open_layers", "neck"]),
+        ({"train__fixbase_epoch": 1, "train__open_layers": "['head']"}, ["train.open_layers", "neck"]),
         ({"train__staged_lr": True, "model__bnneck": False}, ["train.new_layers", "backbone"]),
         ({"cluster__eps": "wide"}, ["cluster.eps is 'wide'", "number from 0 to 1"]),
         ({"hhcl__hard_weight": "heavy"}, ["hhcl.hard_weight is 'heavy'"]),
@@ -296,43 +346,3 @@ def test_the_real_command_exits_with_two_and_no_traceback(tmp_path):
     command = [sys.executable, "tools/train_hhcl.py", "--root", str(tmp_path), "data.save_dir", str(tmp_path / "log")]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert_one_sentence(result.returncode, result.stderr, tmp_path)
-
-
-def test_every_configuration_that_comes_along_loads():
-    files = sorted((REPOSITORY / "configs").glob("*.yaml"))
-    assert len(files) >= 12
-    for file in files:
-        load_config(str(file))
-
-
-def test_the_papers_settings():
-    cfg = load_config(str(REPOSITORY / "configs" / "hhcl_r50_market.yaml"))
-    assert (cfg.model.name, cfg.model.pooling, cfg.model.last_stride) == ("resnet50", "avg", 1)
-    assert (cfg.data.height, cfg.data.width) == (256, 128)
-    assert (cfg.train.batch_size, cfg.sampler.num_instances, cfg.engine.iters) == (256, 16, 200)
-    assert (cfg.train.max_epoch, cfg.train.stepsize, cfg.train.gamma) == (60, [20], 0.1)
-    assert (cfg.train.optim, cfg.train.lr, cfg.train.weight_decay) == ("adam", 0.00035, 0.0005)
-    assert (cfg.cluster.eps, cfg.cluster.min_samples, cfg.cluster.k1, cfg.cluster.k2) == (0.45, 4, 30, 6)
-    assert (cfg.hhcl.mode, cfg.hhcl.temperature, cfg.hhcl.momentum) == ("hybrid", 0.05, 0.1)
-    assert (cfg.train.seed, cfg.train.bn_groups, cfg.test.eval_freq) == (1, 4, 10)
-
-
-def test_eps_may_be_a_number_or_a_list():
-    assert load_config(options=["cluster.eps", "0.6"]).cluster.eps == 0.6
-    assert load_config(options=["cluster.eps", "[0.4, 0.45, 0.5]"]).cluster.eps == [0.4, 0.45, 0.5]
-    assert load_config().cluster.eps == get_default_config().cluster.eps == 0.45
-
-
-def test_off_needs_no_quotes_in_yaml_and_survives_being_written(tmp_path):
-    file = tmp_path / "mine.yaml"
-    file.write_text("data:\n  cache: off\ntrain:\n  amp: off\n")
-    cfg = load_config(str(file))
-    assert (cfg.data.cache, cfg.train.amp) == ("off", "off")
-    file.write_text(cfg.dump())
-    assert load_config(str(file)).train.amp == "off"
-    assert load_config(options=["train.amp", "off"]).train.amp == "off"
-    assert load_config().train.amp == "auto"
-
-
-def test_the_page_of_settings_is_up_to_date():
-    assert (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8") == list_settings.table()
