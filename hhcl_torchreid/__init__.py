@@ -1,7 +1,7 @@
 """HHCL for torchreid: person re-identification learned from unlabelled images (arXiv 2109.12333)."""
 
 from .config import get_default_config
-from .data.datasets import folder as _datasets  # noqa: F401 (makes the data sets of this package known to torchreid)
+from .data import datasets as _datasets  # noqa: F401 (makes the data sets of this package known to torchreid)
 from .engine import ImageHHCLEngine
 from .features.extractor import FeatureExtractor
 from .labels.clusters import PseudoLabeler

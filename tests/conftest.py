@@ -9,7 +9,7 @@ import torchreid
 
 from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
 from hhcl_torchreid.models.acceleration import fuse_optimizer
-from hhcl_torchreid.rendering.market1501 import render_market1501
+from hhcl_torchreid.rendering import render_market1501
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
