@@ -99,7 +99,7 @@ class FolderOfCrops(torchreid.data.ImageDataset):
 
 
 def _read_test_set(query: Path, gallery: Path) -> tuple[list[tuple[str, int, int]], list[tuple[str, int, int]]]:
-    """Images with identities and cameras from 0; at least one query has a match that counts."""
+    """Reads images with identities and cameras from 0; at least one query has a match that counts."""
     queries, others = (
         [(path, identity, int(camera) - 1) for path, identity, camera in read_labels(folder, MARKET_NAME, IF_CAMERAS)]
         for folder in (query, gallery)

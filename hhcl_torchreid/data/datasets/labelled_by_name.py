@@ -38,7 +38,7 @@ class _LabelledByName(torchreid.data.ImageDataset):
         super().__init__(train, query, gallery, **kwargs)
 
     def camera(self, name: str, split: str) -> int:
-        """Number of a camera, from 0.
+        """Gives the number of a camera, from 0.
 
         Args:
             name: what the file name says, digits.
@@ -69,7 +69,7 @@ class PersonX(_LabelledByName):
     pattern = r"(-?\d+)_c(3|4|8|10|11|12)(?!\d)"
 
     def camera(self, name: str, split: str) -> int:
-        """Number of a camera, from 0, by its rank among the six names."""
+        """Gives the number of a camera, from 0: its rank among the six names."""
         return ("3", "4", "8", "10", "11", "12").index(name)
 
 
@@ -100,7 +100,7 @@ class CelebReID(_LabelledByName):
     pattern = r"(\d+)_(\d+)_\d"
 
     def camera(self, name: str, split: str) -> int:
-        """0, or 1 for the gallery."""
+        """Gives 0, or 1 for the gallery."""
         return int(split == "gallery")
 
 
