@@ -15,7 +15,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import config, distributed
-from .data.datasets.folder import FolderOfCrops, check_datasets
+from .data.datasets import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
 from .engine import ImageHHCLEngine

@@ -8,7 +8,7 @@ import torch
 import torchreid
 
 from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
-from hhcl_torchreid.rendering.market1501 import render_market1501
+from hhcl_torchreid.rendering import render_market1501
 from hhcl_torchreid.training.optimization import fuse_optimizer
 
 sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tools", "benchmarks")]

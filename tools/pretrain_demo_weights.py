@@ -10,7 +10,7 @@ import torchreid
 from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import ReIDModel
-from hhcl_torchreid.rendering.market1501 import render_market1501
+from hhcl_torchreid.rendering import render_market1501
 
 BACKBONE = "osnet_x0_25"
 SEEDS_OF_OTHER_PEOPLE = range(1000, 1012)  # six other cameras each; the demo's seed is 0

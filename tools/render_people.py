@@ -3,9 +3,15 @@
 import argparse
 import sys
 
+from hhcl_torchreid.data.datasets import SyntheticMarket
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.rendering import LIGHTS, write_contact_sheet
-from hhcl_torchreid.rendering.market1501 import MARKET1501_SIZE, RenderingSettings, SyntheticMarket, render_market1501
+from hhcl_torchreid.rendering import (
+    LIGHTS,
+    MARKET1501_SIZE,
+    RenderingSettings,
+    render_market1501,
+    write_contact_sheet,
+)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -37,9 +43,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main() -> int:
-    """Runs the tool; the exit code is 2 for bad input."""
-    options = parse_arguments()
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool.
+
+    Args:
+        arguments: the words after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code: 0, or 2 for bad input.
+    """
+    options = parse_arguments(arguments)
     picture = {"seed": options.seed, "height": options.height, "width": options.width, "light": options.light}
     size = {"num_train_ids": options.train_ids, "num_test_ids": options.test_ids}
     if options.market_size:

@@ -33,7 +33,7 @@ def rows_within(memory_budget: int, bytes_per_row: int) -> int:
 
 
 def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str, threads: int = 1) -> list[Result]:
-    """Call ``work(start, stop)`` over consecutive blocks of ``range(total)``.
+    """Calls ``work(start, stop)`` over consecutive blocks of ``range(total)``.
 
     A block that runs out of memory is tried again at a quarter of its size.
 
@@ -93,7 +93,7 @@ class ScratchTable:
 
     @contextmanager
     def lend(self, size: int, keys: Tensor) -> Iterator[Tensor]:
-        """Lend ``size`` unmarked cells to a block that marks no others than ``keys``."""
+        """Lends ``size`` unmarked cells to a block that marks no others than ``keys``."""
         table, self._table = self._table, None
         if table is None or len(table) < size:
             table = torch.full((size,), self._fill, dtype=self._dtype, device=self._device)

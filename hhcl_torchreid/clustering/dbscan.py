@@ -10,7 +10,7 @@ __all__ = ["dbscan"]
 
 @explain_out_of_memory("DBSCAN")
 def dbscan(graph: Tensor, eps: float = 0.6, min_samples: int = 4) -> Tensor:
-    """Cluster a sparse graph of distances as scikit-learn's ``DBSCAN(metric="precomputed")`` does, number for number.
+    """Clusters a sparse graph of distances as scikit-learn's ``DBSCAN(metric="precomputed")`` does, number for number.
 
     Clusters are numbered by their lowest core point; a border point belongs to the lowest-numbered cluster that
     reaches it. Pairs that the graph does not store are farther apart than any ``eps``.
@@ -38,10 +38,10 @@ def dbscan(graph: Tensor, eps: float = 0.6, min_samples: int = 4) -> Tensor:
     if graph.layout != torch.sparse_csr or graph.ndim != 2 or graph.shape[0] != graph.shape[1]:
         raise InputError(
             f"DBSCAN needs a square sparse CSR matrix of distances, not {graph.layout} of shape {tuple(graph.shape)}: "
-            "make one with jaccard_graph, or with Tensor.to_sparse_csr."
+            "make one with jaccard_graph, or with Tensor.to_sparse_csr"
         )
     if not eps > 0 or min_samples < 1:
-        raise InputError(f"eps = {eps} and min_samples = {min_samples} must both be positive.")
+        raise InputError(f"eps = {eps} and min_samples = {min_samples} must both be positive")
     rows, columns = _edges_within(graph, eps)
     num_points = graph.shape[0]
     is_core = torch.bincount(rows, minlength=num_points) + 1 >= min_samples
@@ -59,7 +59,7 @@ def dbscan(graph: Tensor, eps: float = 0.6, min_samples: int = 4) -> Tensor:
 
 
 def _edges_within(graph: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The end points of every edge no longer than ``eps``, both ways, without loops."""
+    """Gives the end points of every edge no longer than ``eps``, both ways, without loops."""
     distances, columns = graph.values(), graph.col_indices().long()
     lengths = graph.crow_indices().diff()
     rows = torch.arange(len(lengths), device=graph.device).repeat_interleave(lengths, output_size=len(columns))
@@ -70,7 +70,7 @@ def _edges_within(graph: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _lowest_of_component(rows: Tensor, columns: Tensor, num_points: int) -> Tensor:
-    """The lowest point of each point's connected component.
+    """Finds the lowest point of each point's connected component.
 
     Every round hooks the tree of a point to the lowest tree next to it and halves the height of the trees, so that
     even a chain takes a logarithmic number of rounds.

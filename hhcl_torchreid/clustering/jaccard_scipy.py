@@ -41,7 +41,7 @@ def encode(
     weigh: Callable[[Tensor, Tensor], Tensor],
     memory_budget: int = MEMORY_BUDGET,
 ) -> sparse.csr_matrix:
-    """As :func:`hhcl_torchreid.clustering.jaccard_torch.encode`, into a ``(N, N)`` matrix with sorted columns."""
+    """Encodes as :func:`~hhcl_torchreid.clustering.jaccard_torch.encode`, in ``(N, N)`` with sorted columns."""
     num_rows, k1 = neighbors.shape
     listed = _lists(neighbors, similarities + LIFT)
     listing = listed.T.tocsr()
@@ -72,7 +72,7 @@ def encode(
 
 
 def pairs_within(encoding: sparse.csr_matrix, max_distance: float, memory_budget: int = MEMORY_BUDGET) -> _Pairs:
-    """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance.
+    """Gives all pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance.
 
     The smaller of two weights is never larger than their geometric mean, and so the product of the matrix of square
     roots with its transpose bounds every overlap from above. Only the few pairs that pass that bound are compared.
@@ -117,7 +117,7 @@ def pairs_within(encoding: sparse.csr_matrix, max_distance: float, memory_budget
 
 
 def _prefixes(encoding: sparse.csr_matrix, left_out: float) -> sparse.csr_matrix:
-    """The rows without their most common columns, of less than ``left_out`` in weight: prefix filtering.
+    """Gives the rows without their most common columns, of less than ``left_out`` in weight: prefix filtering.
 
     What two rows share and not both of them keep lies in what one of them leaves out, and weighs less than
     ``left_out``. Columns that many rows have are what makes comparing all rows that share one expensive. Columns are
@@ -142,7 +142,7 @@ def _prefixes(encoding: sparse.csr_matrix, left_out: float) -> sparse.csr_matrix
 def _distances(
     encoding: sparse.csr_matrix, first: NDArray[np.integer], second: NDArray[np.integer], memory_budget: int
 ) -> NDArray[np.float32]:
-    """The Jaccard distances of pairs of rows."""
+    """Gives the Jaccard distances of pairs of rows."""
     ones = np.ones(encoding.shape[1], dtype=np.float32)
 
     def measure(start: int, stop: int) -> NDArray[np.float32]:
@@ -155,7 +155,7 @@ def _distances(
 
 
 def _lists(columns: Tensor, values: Tensor | None = None) -> sparse.csr_matrix:
-    """The ``(N, N)`` matrix that holds ``values``, or ones, in ``(N, k)`` columns of its rows."""
+    """Gives the ``(N, N)`` matrix that holds ``values``, or ones, in ``(N, k)`` columns of its rows."""
     num_rows, length = columns.shape
     data = np.ones(columns.numel(), dtype=np.float32) if values is None else values.numpy().ravel()
     matrix = sparse.csr_matrix(
@@ -166,14 +166,14 @@ def _lists(columns: Tensor, values: Tensor | None = None) -> sparse.csr_matrix:
 
 
 def _pattern(matrix: sparse.spmatrix) -> sparse.csr_matrix:
-    """Ones where ``matrix`` is not zero."""
+    """Gives ones where ``matrix`` is not zero."""
     matrix = matrix.tocsr()
     matrix.eliminate_zeros()
     return sparse.csr_matrix((np.ones(matrix.nnz, dtype=np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _unlisted(features: Tensor, pairs: sparse.csr_matrix, start: int) -> sparse.csr_matrix:
-    """The lifted similarities of pairs neither of which lists the other; row 0 is row ``start`` of the features."""
+    """Gives the lifted similarities of pairs that do not list each other; row 0 is row ``start`` of the features."""
     rows = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr)) + start
     matrix, at_once = features.numpy(), rows_within(4 << 20, 8 * features.shape[1])
     for begin in range(0, pairs.nnz, at_once):

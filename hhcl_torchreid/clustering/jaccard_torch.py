@@ -34,14 +34,14 @@ class SparseRows(NamedTuple):
 
     @classmethod
     def of(cls, encoding: "SparseRows | csr_matrix") -> "SparseRows":
-        """The same matrix, from SciPy's where it is not one already."""
+        """Gives the same matrix, from SciPy's where it is not one already."""
         if isinstance(encoding, SparseRows):
             return encoding
         offsets, columns = (torch.from_numpy(part.astype(np.int64)) for part in (encoding.indptr, encoding.indices))
         return cls(offsets, columns, torch.from_numpy(encoding.data))
 
     def select(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Lay the entries of ``rows`` end to end.
+        """Lays the entries of ``rows`` end to end.
 
         Args:
             rows: ``(R,)`` int64 row numbers, repeated or not.
@@ -62,7 +62,7 @@ def encode(
     weigh: Callable[[Tensor, Tensor], Tensor],
     memory_budget: int | None = None,
 ) -> SparseRows:
-    """The k-reciprocal encoding: for every row its weights over its expanded reciprocal neighbours.
+    """Gives the k-reciprocal encoding: for every row its weights over its expanded reciprocal neighbours.
 
     Args:
         features: ``(N, D)`` unit rows.
@@ -107,7 +107,7 @@ def encode(
 
 
 def _reciprocal(neighbors: Tensor, half: int, memory_budget: int) -> tuple[Tensor, Tensor]:
-    """Which neighbours have the row among their own: ``(N, k1)`` over all k1, ``(N, half)`` over the first half."""
+    """Tells which neighbours have the row among theirs: ``(N, k1)`` over all k1, ``(N, half)`` over the first half."""
     num_rows, k1 = neighbors.shape
 
     def look_back(start: int, stop: int) -> tuple[Tensor, Tensor]:
@@ -121,14 +121,14 @@ def _reciprocal(neighbors: Tensor, half: int, memory_budget: int) -> tuple[Tenso
 
 
 def _normalized(keys: Tensor, weights: Tensor, num_rows: int, num_columns: int) -> SparseRows:
-    """Sparse rows that sum to one, from ascending keys, row * num_columns + column, and their weights."""
+    """Gives sparse rows that sum to one, from ascending keys, row * num_columns + column, and their weights."""
     offsets = _offsets(torch.bincount(keys // num_columns, minlength=num_rows))
     sums = torch.segment_reduce(weights, "sum", offsets=offsets)
     return SparseRows(offsets, keys % num_columns, weights / sums.repeat_interleave(offsets.diff()))
 
 
 def _similarities(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Inner products of pairs of features, as many at a time as make a small block."""
+    """Gives the inner products of pairs of features, as many at a time as make a small block."""
     if len(rows) == 0:
         return features.new_empty(0, dtype=torch.float32)
     pairs = rows_within(32 << 20, 12 * features.shape[1])
@@ -140,7 +140,7 @@ def _similarities(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _average(encoding: SparseRows, neighbors: Tensor, memory_budget: int) -> SparseRows:
-    """The mean encoding of every row's ``(N, k2)`` nearest neighbours: local query expansion."""
+    """Gives the mean encoding of every row's ``(N, k2)`` nearest neighbours: local query expansion."""
     num_rows, k2 = neighbors.shape
 
     sums = ScratchTable(0, torch.float32, neighbors.device)
@@ -170,7 +170,7 @@ def _average(encoding: SparseRows, neighbors: Tensor, memory_budget: int) -> Spa
 def pairs_within(
     encoding: SparseRows, max_distance: float, memory_budget: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance."""
+    """Gives all pairs i < j with a Jaccard distance of at most ``max_distance``: i, j and distance."""
     memory_budget = memory_budget or default_budget(encoding.columns.device, MEMORY_BUDGET_ON_CPU)
     num_rows = len(encoding.offsets) - 1
     # distance = 1 - s / (2 - s) is within the bound if the overlap s is at least this.
@@ -211,7 +211,7 @@ class _PrefixIndex(NamedTuple):
     num_meetings: Tensor  # (N,): how many entries of later rows share a column with a row
 
     def meetings(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Pairs i < j, with i in a block, for every shared column: (i - start) * N + j, and the smaller weight."""
+        """Gives pairs i < j, i in a block, for every shared column: (i - start) * N + j, and the smaller weight."""
         num_rows = len(self.offsets) - 1
         rows = torch.arange(start, stop, device=self.offsets.device)
         first, entries = spans(self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows])
@@ -222,7 +222,7 @@ class _PrefixIndex(NamedTuple):
 
 
 def _prefix_index(encoding: SparseRows, left_out: float) -> _PrefixIndex:
-    """Index what two rows can overlap in but for less than ``left_out``.
+    """Indexes what two rows can overlap in but for less than ``left_out``.
 
     All rows order their columns alike, rare ones first, and leave out the end of the row, with less than ``left_out``
     of its weight. A shared column that is not in both prefixes comes after the shorter of the two, in that row's end:
@@ -264,7 +264,7 @@ def _overlaps(
     weights: ScratchTable,
     memory_budget: int,
 ) -> Tensor:
-    """The sums of the smaller weights of pairs of rows; ``first`` are among rows ``start`` to ``stop``."""
+    """Gives the sums of the smaller weights of pairs of rows; ``first`` are among rows ``start`` to ``stop``."""
     if len(first) == 0:
         return encoding.values.new_empty(0)
     num_rows, lengths = len(encoding.offsets) - 1, encoding.offsets.diff()
@@ -284,12 +284,12 @@ def _overlaps(
 
 
 def _offsets(lengths: Tensor) -> Tensor:
-    """Where rows of these lengths start, and where the last one ends."""
+    """Tells where rows of these lengths start, and where the last one ends."""
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
 def spans(starts: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Count through spans: for every element of every span, which span it is in, and its position."""
+    """Counts through spans: for every element of every span, which span it is in, and its position."""
     offsets = _offsets(lengths)
     total = int(offsets[-1])
     which = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths, output_size=total)
@@ -306,7 +306,7 @@ class _FirstPlaces:
         self._places = ScratchTable(self.NOWHERE, torch.int32, device)
 
     def distinct(self, keys: Tensor, num_keys: int) -> Tensor:
-        """The distinct ``keys``, all below ``num_keys``, in the order in which they first appear."""
+        """Gives the distinct ``keys``, all below ``num_keys``, in the order in which they first appear."""
         places = torch.arange(len(keys), device=keys.device, dtype=torch.int32)
         with self._places.lend(num_keys, keys) as table:
             table.scatter_reduce_(0, keys, places, "amin")
@@ -314,7 +314,7 @@ class _FirstPlaces:
 
 
 def _stack(blocks: list[SparseRows]) -> SparseRows:
-    """Put blocks of rows on top of each other."""
+    """Puts blocks of rows on top of each other."""
     lengths = torch.cat([block.offsets.diff() for block in blocks])
     columns, values = (torch.cat([block[part] for block in blocks]) for part in (1, 2))
     return SparseRows(_offsets(lengths), columns, values)

@@ -23,7 +23,7 @@ NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
 
 
 def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_budget: int | None = None) -> Tensor:
-    """The ``k`` nearest rows of every row, by Euclidean distance, itself first.
+    """Finds the ``k`` nearest rows of every row, by Euclidean distance, itself first.
 
     The search is exact: every pair is compared. Equally near neighbours come in the order of their numbers. A row with
     ``k`` or more exact copies is given the lowest of them, so that all copies agree about their neighbours.
@@ -51,7 +51,7 @@ def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_
 
 
 def check_features(features: Tensor) -> Tensor:
-    """Check that ``features`` are ``(N, D)`` finite unit rows.
+    """Checks that ``features`` are ``(N, D)`` finite unit rows.
 
     Returns:
         The same rows, detached, contiguous, in float32.
@@ -62,7 +62,7 @@ def check_features(features: Tensor) -> Tensor:
     if features.ndim != 2 or 0 in features.shape or not features.is_floating_point():
         raise InputError(
             f"Features must be a non-empty floating-point matrix (images x dimensions), not {features.dtype} of shape "
-            f"{tuple(features.shape)}: stack one row per image."
+            f"{tuple(features.shape)}: stack one row per image"
         )
     features = features.detach().float().contiguous()
     norms = torch.linalg.vector_norm(features, dim=1)
@@ -70,14 +70,14 @@ def check_features(features: Tensor) -> Tensor:
         row = int((~norms.isfinite()).nonzero()[0])
         raise InputError(
             f"Row {row} of the features holds NaN or infinity: look for a diverged loss or a broken image, and lower "
-            "the learning rate or remove the image."
+            "the learning rate or remove the image"
         )
     strays = (norms - 1).abs() > NORM_TOLERANCE
     if strays.any():
         row = int(strays.nonzero()[0])
         raise InputError(
             f"Row {row} of the features has length {float(norms[row]):.4g} where unit rows are needed: pass them "
-            "through torch.nn.functional.normalize(features, dim=1), and drop rows that are all zero."
+            "through torch.nn.functional.normalize(features, dim=1), and drop rows that are all zero"
         )
     return features
 
@@ -141,13 +141,13 @@ def search(
         only, and before :func:`agree_on_copies`, which needs those of all rows.
     """
     if backend not in BACKENDS:
-        raise InputError(f"Unknown neighbour search backend {backend!r}: choose one of {', '.join(BACKENDS)}.")
+        raise InputError(f"unknown neighbour search backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     if memory_budget is not None and memory_budget < 1:
         raise InputError(
-            f"memory_budget = {memory_budget} bytes hold nothing: give at least 1, or None for the default."
+            f"memory_budget = {memory_budget} bytes hold nothing: give at least 1, or None for the default"
         )
     if k < 1:
-        raise InputError(f"k = {k} neighbours cannot be searched for: ask for at least 1, the row itself.")
+        raise InputError(f"k = {k} neighbours cannot be searched for: ask for at least 1, the row itself")
     features = check_features(features)
     k = min(k, len(features))
     if memory_budget is None:
@@ -228,7 +228,7 @@ def _search_tiles(
     lowest: Tensor | None = None,
     queries: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Search on the CPU for all rows with half of the products: a tile of similarities serves its rows and its columns.
+    """Searches on the CPU for all rows with half of the products: a tile of similarities serves its rows and columns.
 
     FAISS's heaps keep the best of every row while tile after tile passes by. The neighbours of some rows, ``first`` to
     ``last``, are those that a search for all gives them, to the bit. With ``queries``, it is their rows that are sought
@@ -265,7 +265,7 @@ def _search_tiles(
 
 
 def _tile_buffers(side: int) -> tuple[int, Tensor]:
-    """Room for a square tile and its transpose, smaller ones where memory is short, and their side."""
+    """Gives room for a square tile and its transpose, smaller ones where memory is short, and their side."""
     while side > 1:
         try:
             return side, torch.empty(2, side * side, dtype=torch.float32)
@@ -279,12 +279,12 @@ def _tile_buffers(side: int) -> tuple[int, Tensor]:
 def _gpu_resources() -> Any:
     faiss = import_module("faiss")
     if faiss.get_num_gpus() == 0:
-        raise InputError('This FAISS sees no GPU: install faiss-gpu, or set the neighbour search backend to "torch".')
+        raise InputError('this FAISS sees no GPU: install faiss-gpu, or set the neighbour search backend to "torch"')
     return faiss.StandardGpuResources()
 
 
 def _in_order(neighbors: Tensor, similarities: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    """Sort neighbours by similarity, and equals by row number, after putting every row first among its own.
+    """Sorts neighbours by similarity, and equals by row number, after putting every row first among its own.
 
     The rows are those from ``first`` on.
     """
@@ -301,7 +301,7 @@ def _in_order(neighbors: Tensor, similarities: Tensor, first: int) -> tuple[Tens
 
 @explain_out_of_memory("the neighbour search")
 def agree_on_copies(features: Tensor, neighbors: Tensor, similarities: Tensor) -> Tensor:
-    """Give all copies of a row the same neighbours, the lowest of them, where there are more copies than neighbours.
+    """Gives all copies of a row the same neighbours, the lowest of them, where there are more copies than neighbours.
 
     Which ones a search happens to find would leave no two copies reciprocal neighbours of each other.
 

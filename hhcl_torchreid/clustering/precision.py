@@ -12,7 +12,7 @@ _SWITCH = "fp32_precision"
 
 @contextmanager
 def in_float32() -> Iterator[None]:
-    """Compute matrix products of float32 in float32, under autocast and where TF32 is allowed too; a decorator as well.
+    """Keeps matrix products of float32 in float32, under autocast and where TF32 is allowed too; a decorator as well.
 
     Ten bits of mantissa, or seven, do not tell near neighbours apart.
     """
@@ -45,7 +45,7 @@ def _without_tf32() -> Iterator[None]:
 
 
 def _older_switch() -> str | None:
-    """What :func:`torch.set_float32_matmul_precision` has set; None where only the newer switches have been used."""
+    """Tells what :func:`torch.set_float32_matmul_precision` has set; None where only newer switches have been used."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:

@@ -27,7 +27,7 @@ __all__ = ["graph_from_neighbors", "jaccard_graph"]
 def jaccard_graph(
     features: Tensor, k1: int = 30, k2: int = 6, max_distance: float = 0.6, backend: str = "auto"
 ) -> Tensor:
-    """The Jaccard distances of k-reciprocal neighbourhoods, of every pair within ``max_distance``.
+    """Gives the Jaccard distances of k-reciprocal neighbourhoods, of every pair within ``max_distance``.
 
     Args:
         features: ``(N, D)`` floating-point rows of unit length, on any device.
@@ -64,10 +64,10 @@ def graph_from_neighbors(
     """As :func:`jaccard_graph`, from the ``(N, k1)`` neighbours and similarities that a search has found."""
     if not 0 <= max_distance < 1:
         raise InputError(
-            f"max_distance = {max_distance} must be in [0, 1): all pairs without a common neighbour are at distance 1."
+            f"max_distance = {max_distance} must be in [0, 1): all pairs without a common neighbour are at distance 1"
         )
     if k2 < 1:
-        raise InputError(f"k2 = {k2} leaves nothing to average: use 1 to keep every encoding as it is.")
+        raise InputError(f"k2 = {k2} leaves nothing to average: use 1 to keep every encoding as it is")
     jaccard = jaccard_scipy if features.device.type == "cpu" else jaccard_torch
     k1 = neighbors.shape[1]
     # Halves round to the even number, as numpy's around does in the original.
@@ -84,7 +84,7 @@ def _softmax_weights(similarities: Tensor, rows: Tensor) -> Tensor:
 
 
 def _symmetric_csr(first: Tensor, second: Tensor, distances: Tensor, num_rows: int) -> Tensor:
-    """The sparse CSR matrix of pairs i < j, both ways, and a zero diagonal."""
+    """Gives the sparse CSR matrix of pairs i < j, both ways, and a zero diagonal."""
     diagonal = torch.arange(num_rows, device=first.device)
     keys = torch.cat([first * num_rows + second, second * num_rows + first, diagonal * (num_rows + 1)])
     keys, order = keys.sort()

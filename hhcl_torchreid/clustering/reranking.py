@@ -85,25 +85,25 @@ def _check_settings(queries: Tensor, gallery: Tensor, k1: int, k2: int, lambda_v
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise InputError(
             f"Query features of shape {tuple(queries.shape)} and gallery features of shape {tuple(gallery.shape)} do "
-            "not match: both need one row per image and the same number of dimensions."
+            "not match: both need one row per image and the same number of dimensions"
         )
     if 0 in queries.shape or 0 in gallery.shape:
-        raise InputError("Re-ranking needs at least one query and one gallery image: check the data set's folders.")
+        raise InputError("re-ranking needs at least one query and one gallery image: check the data set's folders")
     if k1 < 1 or k2 < 1 or not 0 <= lambda_value <= 1:
         raise InputError(
-            f"k1 = {k1} and k2 = {k2} must be at least 1, and lambda_value = {lambda_value} from 0 to 1, to re-rank."
+            f"k1 = {k1} and k2 = {k2} must be at least 1, and lambda_value = {lambda_value} from 0 to 1, to re-rank"
         )
 
 
 def _normalized_distances(similarities: Tensor, lowest: Tensor) -> Tensor:
-    """Squared cosine distances in units of the row's largest, as torchreid computes them."""
+    """Gives squared cosine distances in units of the row's largest, as torchreid computes them."""
     # Where all images are copies the largest distance is nothing but rounding, and no unit to measure others in.
     largest = (1 - lowest).clamp_(min=COPY_TOLERANCE)
     return ((1 - similarities) / largest).square_()
 
 
 def _gallery_by_column(encoding: SparseRows, num_queries: int) -> SparseRows:
-    """The gallery's part of the encoding, transposed: for every column the gallery images that have it."""
+    """Gives the gallery's part of the encoding, transposed: for every column the gallery images that have it."""
     num_rows = len(encoding.offsets) - 1
     first = int(encoding.offsets[num_queries])
     columns, values = encoding.columns[first:], encoding.values[first:]
@@ -117,7 +117,7 @@ def _gallery_by_column(encoding: SparseRows, num_queries: int) -> SparseRows:
 def _overlaps_with_gallery(
     encoding: SparseRows, columns: SparseRows, start: int, stop: int, num_gallery: int
 ) -> Tensor:
-    """``(stop - start, G)`` sums of the smaller weights of queries and gallery images."""
+    """Gives the ``(stop - start, G)`` sums of the smaller weights of queries and gallery images."""
     queries, entries = encoding.select(torch.arange(start, stop, device=encoding.columns.device))
     shared = encoding.columns[entries]
     starts = columns.offsets[shared]

@@ -44,7 +44,7 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
 
 
 def _walk(root: Path) -> list[tuple[str, list[str]]]:
-    """The visible folders under a root, each once however many links lead there, and their files."""
+    """Finds the visible folders under a root, each once however many links lead there, and their files."""
     found, seen = [], set()
     try:
         for folder, folders, names in os.walk(root, onerror=_raise, followlinks=True):

@@ -1,12 +1,12 @@
 """A sheet of pictures, for the eye to judge."""
 
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import InputError
+from ..files import replacing
 from .tracklet import render_tracklet
 
 __all__ = ["contact_sheet", "write_contact_sheet"]
@@ -61,11 +61,7 @@ def write_contact_sheet(
         InputError: if the numbers are out of range or the file cannot be written.
     """
     if seed < 0 or height < 32 or width < 16:
-        raise InputError(f"seed {seed}, height {height}, width {width}: give at least 0, 32 and 16.")
+        raise InputError(f"seed {seed}, height {height}, width {width}: give at least 0, 32 and 16")
     _, png = cv2.imencode(".png", contact_sheet(seed, height, width, light=light)[..., ::-1])
-    try:
-        Path(file).write_bytes(png.tobytes())
-    except OSError as error:
-        raise InputError(
-            f"cannot write {file} ({error.strerror}): choose a folder that exists and is yours."
-        ) from error
+    with replacing(file, "wb", option="--sheet") as sheet:
+        sheet.write(png.tobytes())

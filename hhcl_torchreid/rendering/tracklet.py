@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from .appearance import Person, sample_person
-from .camera import Camera, cut_backdrop, develop, draw_occluder, sample_camera
+from .camera import Camera, develop, sample_camera
 from .figure import Pose, View, draw_person
+from .scene import cut_backdrop, draw_occluder
 from .streams import Colour, Stream, choose, jittered, random_stream
 
 __all__ = ["render_distractor", "render_tracklet"]
@@ -88,7 +89,7 @@ def render_distractor(
     eye = sample_camera(seed, camera, light)
     rng = random_stream(seed, Stream.DISTRACTOR, index)
     rows, columns = _drawing_size(height, width)
-    picture = cut_backdrop(eye, rng, rows, columns)
+    picture = cut_backdrop(eye.scene, rng, rows, columns)
     if rng.random() < 0.5:
         zoom = rng.uniform(1.2, 2.2) * rows
         view = View(
@@ -110,7 +111,7 @@ def _drawing_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _begin_walk(camera: Camera, rng: np.random.Generator, rows: int, columns: int) -> _Walk:
-    backdrop = cut_backdrop(camera, rng, rows + 2 * MARGIN, columns + 2 * MARGIN)
+    backdrop = cut_backdrop(camera.scene, rng, rows + 2 * MARGIN, columns + 2 * MARGIN)
     if rng.random() < 0.12:
         _draw_passer_by(backdrop, camera, rng)
     usual = rng.random() < 0.72

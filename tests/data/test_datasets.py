@@ -8,6 +8,7 @@ import torchreid
 from PIL import Image
 
 from hhcl_torchreid.config import load_config
+from hhcl_torchreid.data.datasets import DATASETS
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.runner import build_datamanager
 
@@ -63,8 +64,7 @@ def expected(name, root, folder=None):
 
 
 def read(name, root, **settings):
-    known = vars(torchreid.data.datasets)["__image_datasets"]
-    dataset = known[name](root=str(root), verbose=False, **settings)
+    dataset = DATASETS[name](root=str(root), verbose=False, **settings)
     return dataset, [{record[:3] for record in part} for part in (dataset.train, dataset.query, dataset.gallery)]
 
 

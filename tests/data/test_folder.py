@@ -174,7 +174,7 @@ def test_one_of_query_and_gallery_alone_is_a_camera(tmp_path):
 
 def test_identities_stay_unknown_beside_another_data_set(tmp_path, data_root):
     save(crop(0), tmp_path, "a.png")
-    known = vars(torchreid.data.datasets)["__image_datasets"]["market1501"](root=str(data_root), verbose=False)
+    known = torchreid.data.datasets.Market1501(root=str(data_root), verbose=False)
     for joined in (known + data_set(tmp_path), data_set(tmp_path) + known):
         assert sum(identity < 0 for _, identity, _, _ in joined.train) == 1
         assert len(joined.train) == len(known.train) + 1

@@ -1,8 +1,5 @@
-"""Data sets that torchreid lacks, and the check that a named one is there."""
+"""A folder of crops as a data set: without labels, but for those of a test set in it."""
 
-import difflib
-import os.path as osp
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,163 +8,18 @@ from typing import Any, ClassVar
 import torchreid
 
 from ...errors import InputError
-from ...rendering.market1501 import SyntheticMarket
 from ..folder import camera_names, find_images
 from ..screening import LeftOut, screen_images
+from .labelled_by_name import read_labels
 
-__all__ = ["UNKNOWN_IDENTITY", "CelebReID", "FolderOfCrops", "MSMT17TrainVal", "PersonX", "VeRi776", "check_datasets"]
+__all__ = ["UNKNOWN_IDENTITY", "FolderOfCrops"]
 
 UNKNOWN_IDENTITY = -(2**31)
 """Identity of an image without a label. So far below zero that it stays there when torchreid joins data sets, where the
 identities of a later one are counted on from those of the one before."""
 
-
-MARKET_NAME = (
-    r"(-?\d+)_c(\d+)",
-    ", or rename the folders if they are cameras: query and gallery together are read as a labelled test set",
-)
-
-
-class MSMT17TrainVal(torchreid.data.datasets.MSMT17):
-    """MSMT17 with its validation images in the training set: 32,621 images, as in the authors' experiments.
-
-    torchreid's own ``msmt17`` trains on 30,248 and adds the other 2,373 only together with the whole test set.
-    """
-
-    # Keeps torchreid's combineall from adding query and gallery images.
-    _train_only = True
-
-    def __init__(self, root: str = "", **kwargs: Any) -> None:
-        super().__init__(root, **{**kwargs, "combineall": True})
-
-
-class _LabelledByName(torchreid.data.ImageDataset):
-    """A data set of three folders whose file names tell identity and camera, as Market-1501's do."""
-
-    dataset_dir: str
-    inner_dirs: ClassVar[tuple[str, ...]]
-    """Folders in ``dataset_dir`` under which distributions keep the three; without any, ``dataset_dir`` holds them."""
-    splits: ClassVar[tuple[str, str, str]]
-    pattern: ClassVar[str]
-    _junk_pids: ClassVar[list[int]] = [-1]
-
-    def __init__(self, root: str = "", **kwargs: Any) -> None:
-        self.root = osp.abspath(osp.expanduser(root))
-        outer = Path(self.root, self.dataset_dir)
-        self.data_dir = next((outer / name for name in self.inner_dirs if (outer / name).is_dir()), outer)
-        folders = [self.data_dir / split for split in self.splits]
-        self.check_before_run([str(folder) for folder in folders])
-        train, query, gallery = (
-            [(path, identity, self.camera(name, split)) for path, identity, name in _read_labels(folder, self.pattern)]
-            for split, folder in zip(("train", "query", "gallery"), folders, strict=True)
-        )
-        numbers = {identity: i for i, identity in enumerate(sorted({identity for _, identity, _ in train}))}
-        train = [(path, numbers[identity], camera) for path, identity, camera in train]
-        super().__init__(train, query, gallery, **kwargs)
-
-    def camera(self, name: str, split: str) -> int:
-        """Number of a camera, from 0.
-
-        Args:
-            name: what the file name says, digits.
-            split: ``"train"``, ``"query"`` or ``"gallery"``.
-        """
-        return int(name) - 1
-
-
-def _read_labels(folder: Path, pattern: str, way_out: str = "") -> list[tuple[str, int, str]]:
-    """Path, identity and camera, from the two groups of a pattern, of all images but those of identity -1 (junk)."""
-    labelled = []
-    for path in find_images(folder):
-        match = re.match(pattern, path.name)
-        if match is None:
-            raise InputError(
-                f"{path} is not named by identity and camera as in 0001_c1s1_000151_01.jpg (pattern {pattern}): rename "
-                f"it or take it out{way_out}"
-            )
-        if int(match[1]) != -1:
-            labelled.append((str(path), int(match[1]), match[2]))
-    return labelled
-
-
-class PersonX(_LabelledByName):
-    """PersonX, rendered people at six cameras (the subset that unsupervised methods train on).
-
-    The layout is ``personx/PersonX/{bounding_box_train, query, bounding_box_test}``, files ``0001_c3s1_12.jpg``; the
-    folder in between may be ``subset1`` or missing. The cameras are numbered 3, 4, 8, 10, 11 and 12 in file names.
-
-    Reference:
-        Sun and Zheng. Dissecting Person Re-identification from the Viewpoint of Viewpoint. CVPR 2019.
-
-    URL: `<https://github.com/sxzrt/Dissecting-Person-Re-identification-from-the-Viewpoint-of-Viewpoint>`_
-
-    Dataset statistics:
-        - identities: 1266.
-        - images: 9840 (train) + 5136 (query) + 30816 (gallery).
-    """
-
-    dataset_dir = "personx"
-    inner_dirs = ("PersonX", "subset1")
-    splits = ("bounding_box_train", "query", "bounding_box_test")
-    pattern = r"(-?\d+)_c(3|4|8|10|11|12)(?!\d)"
-
-    def camera(self, name: str, split: str) -> int:
-        """Number of a camera, from 0, by its rank among the six names."""
-        return ("3", "4", "8", "10", "11", "12").index(name)
-
-
-class CelebReID(_LabelledByName):
-    """Celeb-reID, celebrities in changing clothes, photographed by no camera of a network.
-
-    The layout is ``celebreid/CelebReID/{train, query, gallery}``, files ``1_2_0.jpg`` (identity, number of the image, a
-    digit without meaning); the folder in between may be ``Celeb-reID`` or missing.
-
-    There are no cameras: all training images are of camera 0, so a batch draws any images of a cluster; queries are of
-    camera 0 and the gallery of camera 1, so that the evaluation leaves out no gallery image. (The authors' HHCL code
-    takes the first digit of the image number for a camera instead, and so leaves out some.)
-
-    Reference:
-        Huang, Xu, Wu, Zhong, Zhang, Zhang. Beyond Scalar Neuron: Adopting Vector-Neuron Capsules for Long-Term Person
-        Re-Identification. TCSVT 2019.
-
-    URL: `<https://github.com/Huang-3/Celeb-reID>`_
-
-    Dataset statistics:
-        - identities: 1052 (632 for training).
-        - images: 20208 (train) + 2972 (query) + 11006 (gallery).
-    """
-
-    dataset_dir = "celebreid"
-    inner_dirs = ("CelebReID", "Celeb-reID")
-    splits = ("train", "query", "gallery")
-    pattern = r"(\d+)_(\d+)_\d"
-
-    def camera(self, name: str, split: str) -> int:
-        """0, or 1 for the gallery."""
-        return int(split == "gallery")
-
-
-class VeRi776(_LabelledByName):
-    """VeRi-776, vehicles at 20 cameras.
-
-    The layout is ``veri/VeRi/{image_train, image_query, image_test}``, files ``0002_c002_00030600_0.jpg``; the folder
-    in between may be ``VeRi_with_plate`` or missing. As in the data set's own protocol, images of a query's vehicle at
-    the query's camera do not count.
-
-    Reference:
-        Liu, Liu, Ma, Fu. Large-scale vehicle re-identification in urban surveillance videos. ICME 2016.
-
-    URL: `<https://github.com/JDAI-CV/VeRidataset>`_
-
-    Dataset statistics:
-        - identities: 776 (576 for training).
-        - images: 37778 (train) + 1678 (query) + 11579 (gallery).
-    """
-
-    dataset_dir = "veri"
-    inner_dirs = ("VeRi", "VeRi_with_plate")
-    splits = ("image_train", "image_query", "image_test")
-    pattern = r"(-?\d+)_c(\d+)"
+MARKET_NAME = r"(-?\d+)_c(\d+)"
+IF_CAMERAS = ", or rename the folders if they are cameras: query and gallery together are read as a labelled test set"
 
 
 class FolderOfCrops(torchreid.data.ImageDataset):
@@ -247,9 +99,9 @@ class FolderOfCrops(torchreid.data.ImageDataset):
 
 
 def _read_test_set(query: Path, gallery: Path) -> tuple[list[tuple[str, int, int]], list[tuple[str, int, int]]]:
-    """Images with identities and cameras from 0; at least one query has a match that counts."""
+    """Reads images with identities and cameras from 0; at least one query has a match that counts."""
     queries, others = (
-        [(path, identity, int(camera) - 1) for path, identity, camera in _read_labels(folder, *MARKET_NAME)]
+        [(path, identity, int(camera) - 1) for path, identity, camera in read_labels(folder, MARKET_NAME, IF_CAMERAS)]
         for folder in (query, gallery)
     )
     cameras_of: dict[int, set[int]] = {}
@@ -260,39 +112,3 @@ def _read_test_set(query: Path, gallery: Path) -> tuple[list[tuple[str, int, int
             f"no image in {query} can be found again: {gallery} holds none of the same identity at another camera"
         )
     return queries, others
-
-
-def _register(name: str, dataset: type) -> None:
-    if name not in vars(torchreid.data.datasets)["__image_datasets"]:
-        torchreid.data.register_image_dataset(name, dataset)
-
-
-_register("celebreid", CelebReID)
-_register("folder", FolderOfCrops)
-_register("msmt17_trainval", MSMT17TrainVal)
-_register("personx", PersonX)
-_register("veri", VeRi776)
-
-
-def check_datasets(names: Sequence[str], root: str) -> None:
-    """Checks that data sets are known and their folders are there, so that no download starts by surprise.
-
-    Args:
-        names: torchreid's names.
-        root: the folder that holds the data sets.
-
-    Raises:
-        InputError: an unknown name, or a folder that is missing.
-    """
-    known = vars(torchreid.data.datasets)["__image_datasets"]
-    for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known))}"
-            raise InputError(f"unknown data set {name!r}: {hint}")
-        folder = osp.join(osp.expanduser(root), known[name].dataset_dir or "")
-        if not issubclass(known[name], SyntheticMarket) and not osp.isdir(folder):
-            raise InputError(
-                f"data set {name} needs the folder {folder}, which does not exist: put the images there, or set --root "
-                "to the folder that holds it"
-            )
