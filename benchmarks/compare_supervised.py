@@ -51,7 +51,7 @@ def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
     model = runner.build_model_from_config(cfg)
     engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
     generator = np.random.default_rng(cfg.train.seed)
-    estimate_statistics(engine.embedder, engine.bank, cfg.train.batch_size, len(engine.bank), generator)
+    estimate_statistics(engine.embedder, engine.store, cfg.train.batch_size, len(engine.store), generator)
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
     (result,) = engine.results.values()
     return {"after": result, "images_seen": 0}

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from . import distributed
 from .checkpoint import save_checkpoint
 from .config import get_default_config
-from .data.loader import AugmentedBatches, make_bank, make_test_loaders
+from .data.loader import AugmentedBatches, make_store, make_test_loaders
 from .data.sampler import BatchPlan
 from .data.transforms import BatchAugmentation
 from .errors import InputError, explain_out_of_memory
@@ -76,7 +76,7 @@ class ImageHHCLEngine(RetrievalEngine):
             the result of the authors' four. In a run of several processes a multiple of their number.
         precise_bn (int, optional): batches over which batch-norm statistics are estimated anew before the first epoch
             and after every one; 0 for running averages, as published.
-        cache (str, optional): where decoded images stay, see ``ImageBank``.
+        cache (str, optional): where decoded images stay, see ``ImageStore``.
         amp (str, optional): arithmetic of the network, see ``choose_precision``; the rest is float32 always.
         labels (str, optional): a name in ``hhcl_torchreid.labels.LABELERS``; "identities" are the true labels.
         seed (int, optional): seed of the batches, the augmentation and the memory.
@@ -151,7 +151,7 @@ class ImageHHCLEngine(RetrievalEngine):
         if isinstance(self.labeler, TrueLabels):
             self.labeler.learn_from(self.identities.tolist())
         self.labels: Tensor | None = None
-        self.bank = make_bank(datamanager, self.records, cache, device, "training images")
+        self.store = make_store(datamanager, self.records, cache, device, "training images")
 
         self.history, self.losses = History(), Losses()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
@@ -214,7 +214,7 @@ class ImageHHCLEngine(RetrievalEngine):
                 self._test_epoch({**test_settings, "visrank": visrank})
             print(f"Elapsed {timedelta(seconds=round(time.monotonic() - started))}")
             self.writer.close()
-            reports.draw_run(self.folder, self.bank, self.labels, self.images.cameras.numpy(), self.test_loader)
+            reports.draw_run(self.folder, self.store, self.labels, self.images.cameras.numpy(), self.test_loader)
 
     def _test_before(self, test_settings: dict[str, Any]) -> None:
         """Writes the first line of ``metrics.csv``, the model as it is, and a checkpoint to resume from."""
@@ -268,7 +268,7 @@ class ImageHHCLEngine(RetrievalEngine):
         """Gives the features of the next extraction and test batch-norm statistics of the weights as they are."""
         if self.precise_bn:
             generator = self._generator("statistics")
-            estimate_statistics(self.embedder, self.bank, self.plan.batch_size, self.precise_bn, generator)
+            estimate_statistics(self.embedder, self.store, self.plan.batch_size, self.precise_bn, generator)
 
     def _start_epoch(self) -> AugmentedBatches:
         """Extracts features, makes pseudo labels, rebuilds the memory and the batches."""
@@ -285,7 +285,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.memory.rebuild(features, self.labels.to(features.device), generator, self.images.cameras)
         self.history.current["seconds_label"] = watch.lap("label")
         cameras = self.images.cameras
-        batches = AugmentedBatches(self.bank, self.labels, cameras, self.plan, self.augmentation, self._generator)
+        batches = AugmentedBatches(self.store, self.labels, cameras, self.plan, self.augmentation, self._generator)
         self.train_loader = tqdm(batches, f"epoch {self.epoch + 1}", self.plan.iters, False, unit="it", disable=None)
         return batches
 
@@ -297,7 +297,7 @@ class ImageHHCLEngine(RetrievalEngine):
     def extract_training_features(self) -> Tensor:
         """Gives the features of all training images, (N, D) float32 unit rows in the order of ``records``."""
         self.set_model_mode("eval")
-        return self.embedder.of_bank(self.bank)
+        return self.embedder.of_store(self.store)
 
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""

@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from ..distributed import own_part
-from .bank import ImageBank
 from .images import DecodedImages
 from .sampler import BatchPlan, CrossCameraBatchSampler
+from .store import ImageStore
 from .transforms import AugmentationDraws, BatchAugmentation
 
-__all__ = ["AugmentedBatches", "TestBatches", "make_bank", "make_test_loaders"]
+__all__ = ["AugmentedBatches", "TestBatches", "make_store", "make_test_loaders"]
 
 
 class AugmentedBatches:
     """Iterates over the batches of one epoch, in the form that torchreid's training loop takes.
 
-    A batch is ``{"img": (B, 3, H, W) float32 on the bank's device, "pid": (B,) int64 pseudo labels, "camid": (B,) int64
+    A batch is ``{"img": (B, 3, H, W) float32 on the store's device, "pid": (B,) int64 pseudo labels, "camid": (B,) int64
     cameras, "index": (B,) int64 numbers of the images}``, but for the pixels on the CPU. In a run of several processes
     each makes the images of its own part of the batch only; chance decides as it would in one.
 
     Args:
-        bank (ImageBank): every training image.
+        store (ImageStore): every training image.
         labels (Tensor): (N,) int64 on the CPU, the pseudo label of each.
         cameras (Tensor): (N,) int64 on the CPU, the camera of each.
         plan (BatchPlan): what a batch is made of.
@@ -39,14 +39,14 @@ class AugmentedBatches:
 
     def __init__(
         self,
-        bank: ImageBank,
+        store: ImageStore,
         labels: Tensor,
         cameras: Tensor,
         plan: BatchPlan,
         augmentation: BatchAugmentation,
         generator: Callable[[str], np.random.Generator],
     ) -> None:
-        self.bank = bank
+        self.store = store
         self.labels = labels
         self.cameras = cameras
         self.sampler = CrossCameraBatchSampler(
@@ -61,14 +61,14 @@ class AugmentedBatches:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        # The bank may look ahead, so that its workers have something to decode.
+        # The store may look ahead, so that its workers have something to decode.
         chosen, ahead = itertools.tee(self.sampler)
         started = time.monotonic()
         own_ahead = (indices[own_part(len(indices), self.group_size)] for indices in ahead)
-        for indices, images in zip(chosen, self.bank.batches(own_ahead), strict=True):
+        for indices, images in zip(chosen, self.store.batches(own_ahead), strict=True):
             index = torch.tensor(indices)
             batch = {"pid": self.labels[index], "camid": self.cameras[index], "index": index}
-            if self.bank.device.type == "cuda":
+            if self.store.device.type == "cuda":
                 # So that nobody waits when they are copied there.
                 batch = {name: numbers.pin_memory() for name, numbers in batch.items()}
             batch["img"] = self._augment(images, len(indices))
@@ -84,25 +84,25 @@ class AugmentedBatches:
 
 
 class TestBatches:
-    """Iterates over a query or gallery set as torchreid's test loaders do, with uint8 pixels on the bank's device.
+    """Iterates over a query or gallery set as torchreid's test loaders do, with uint8 pixels on the store's device.
 
     Args:
-        bank (ImageBank): the images.
+        store (ImageStore): the images.
         batch_size (int): images per batch; the last batch may be smaller.
     """
 
     __test__ = False  # pytest collects by this name
 
-    def __init__(self, bank: ImageBank, batch_size: int) -> None:
-        self.bank = bank
+    def __init__(self, store: ImageStore, batch_size: int) -> None:
+        self.store = store
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.bank) // self.batch_size)
+        return -(-len(self.store) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for indices, images in self.bank.in_order(self.batch_size):
-            records = [self.bank.images.records[index] for index in indices]
+        for indices, images in self.store.in_order(self.batch_size):
+            records = [self.store.images.records[index] for index in indices]
             paths, identities, cameras, datasets = zip(*records, strict=True)
             yield {
                 "img": images,
@@ -113,12 +113,12 @@ class TestBatches:
             }
 
 
-def make_bank(
+def make_store(
     datamanager: Any, records: Sequence[tuple[str, int, int, int]], cache: str, device: torch.device, name: str
-) -> ImageBank:
+) -> ImageStore:
     """The images of some records, of the size and decoded by as many workers as torchreid's data manager says."""
     images = DecodedImages(records, datamanager.height, datamanager.width)
-    return ImageBank(images, cache, datamanager.train_loader.num_workers, device, name)
+    return ImageStore(images, cache, datamanager.train_loader.num_workers, device, name)
 
 
 def make_test_loaders(
@@ -128,7 +128,7 @@ def make_test_loaders(
     return {
         name: {
             split: TestBatches(
-                make_bank(datamanager, loader.dataset.data, cache, device, f"{split} images of {name}"),
+                make_store(datamanager, loader.dataset.data, cache, device, f"{split} images of {name}"),
                 loader.batch_size,
             )
             for split, loader in loaders.items()

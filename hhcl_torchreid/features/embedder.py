@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .. import distributed
-from ..data.bank import ImageBank
+from ..data.store import ImageStore
 from ..data.transforms import normalize_images
 from ..errors import InputError
 
@@ -92,25 +92,25 @@ class Embedder:
             features += [self._forward(images) for images in self._regroup(batches)]
         return torch.cat(features)
 
-    def of_bank(self, bank: ImageBank, description: str = "extract features", shared: bool = True) -> Tensor:
-        """Gives the features of all images of a bank, under a progress bar.
+    def of_store(self, store: ImageStore, description: str = "extract features", shared: bool = True) -> Tensor:
+        """Gives the features of all images of a store, under a progress bar.
 
         Args:
-            bank: the images.
+            store: the images.
             description: what the progress bar says.
             shared: whether every process of the run calls this and does a part of the work; if not, this one does all.
 
         Returns:
-            (N, D) float32 unit rows, in the order of the bank; with ``shared`` the same in every process.
+            (N, D) float32 unit rows, in the order of the store; with ``shared`` the same in every process.
 
         Raises:
             InputError: unreadable images.
         """
         # In whole batches, so that no process fills up more than one.
-        of_ranks = distributed.parts(len(bank), self.images_at_once)
-        own = of_ranks[distributed.rank()] if shared else slice(0, len(bank))
+        of_ranks = distributed.parts(len(store), self.images_at_once)
+        own = of_ranks[distributed.rank()] if shared else slice(0, len(store))
         with tqdm(total=own.stop - own.start, desc=description, unit="img", disable=None, leave=False) as progress:
-            features = self.of_batches(_counted(bank.in_order(self.images_at_once, own), progress))
+            features = self.of_batches(_counted(store.in_order(self.images_at_once, own), progress))
         return distributed.gather_rows(features, of_ranks) if shared else features
 
     def _regroup(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:

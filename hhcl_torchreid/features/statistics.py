@@ -5,7 +5,7 @@ import torch
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from ..data.bank import ImageBank
+from ..data.store import ImageStore
 from ..data.transforms import normalize_images
 from .embedder import Embedder
 
@@ -13,7 +13,7 @@ __all__ = ["estimate_statistics"]
 
 
 def estimate_statistics(
-    embedder: Embedder, bank: ImageBank, batch_size: int, num_batches: int, generator: np.random.Generator
+    embedder: Embedder, store: ImageStore, batch_size: int, num_batches: int, generator: np.random.Generator
 ) -> None:
     """Gives a model the mean statistics over some random batches; it is in training mode afterwards.
 
@@ -22,14 +22,14 @@ def estimate_statistics(
 
     Args:
         embedder: of the model.
-        bank: images to draw from.
+        store: images to draw from.
         batch_size: images per batch, all of one size; with fewer images there is one smaller batch.
         num_batches: how many, at most as many as the images fill.
         generator: source of the choice.
     """
-    order = torch.from_numpy(generator.permutation(len(bank)))
+    order = torch.from_numpy(generator.permutation(len(store)))
     chosen = order.split(batch_size)[: min(num_batches, len(order) // batch_size or 1)]
-    batches = (normalize_images(images, embedder.mean, embedder.std) for images in bank.batches(chosen))
+    batches = (normalize_images(images, embedder.mean, embedder.std) for images in store.batches(chosen))
     embedder.model.train()
     with embedder.autocast():
         update_bn(tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None), embedder.model)

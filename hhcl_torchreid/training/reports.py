@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms import functional as image_functional
 from torchvision.utils import make_grid
 
-from ..data.bank import ImageBank
 from ..data.screening import LeftOut
+from ..data.store import ImageStore
 from ..distributed import main_only
 from ..files import csv_text, replacing
 from .folder import RunFolder
@@ -99,12 +99,12 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 
 def draw_clusters(
-    bank: ImageBank, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
+    store: ImageStore, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
 ) -> None:
     """Draws a sheet of clusters, one a row, from the largest down; a row goes through its cameras in turn.
 
     Args:
-        bank: the N images.
+        store: the N images.
         labels: (N,) int64, -1 for outliers.
         cameras: (N,) int.
         path: the PNG file.
@@ -120,7 +120,7 @@ def draw_clusters(
         shown.append(_alternate(members, cameras)[:columns])
     if shown:
         tiles: list[Tensor] = []
-        for images in bank.batches(shown):
+        for images in store.batches(shown):
             blank = images.new_full((columns - len(images), *images.shape[1:]), 255)
             tiles += torch.cat([images, blank]).cpu()
         sheet = make_grid(tiles, nrow=columns, padding=4, pad_value=255)
@@ -168,13 +168,13 @@ def draw_rankings(folder: str | Path, path: str | Path, rows: int = 8) -> bool:
 
 @main_only
 def draw_run(
-    folder: RunFolder, bank: ImageBank, labels: Tensor | None, cameras: np.ndarray, test_sets: Iterable[str]
+    folder: RunFolder, store: ImageStore, labels: Tensor | None, cameras: np.ndarray, test_sets: Iterable[str]
 ) -> None:
     """Draws what a whole run leaves: clusters and rankings.
 
     Args:
         folder: of the run.
-        bank: the N training images.
+        store: the N training images.
         labels: (N,) int64, -1 for outliers; None where nothing was labelled.
         cameras: (N,) int.
         test_sets: names of the data sets that were tested.
@@ -183,7 +183,7 @@ def draw_run(
         InputError: a picture cannot be written.
     """
     if labels is not None:
-        draw_clusters(bank, labels, cameras, folder.clusters)
+        draw_clusters(store, labels, cameras, folder.clusters)
     for name in test_sets:
         if folder.visrank(name).is_dir():
             draw_rankings(folder.visrank(name), folder.rankings(name))
