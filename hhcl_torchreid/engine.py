@@ -158,9 +158,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.state = TrainingState(model, optimizer, scheduler, self.scaler, self.labeler, self.history)
         self.folder = RunFolder("log")
         self.grouped_model: nn.Module = model
-        self.resumed = False
-        self.start_epoch = self.max_epoch = 0
-        self.print_freq = 1
+        self.resumed, self.start_epoch, self.max_epoch, self.print_freq = False, 0, 0, 1
 
     def run(
         self,

@@ -21,9 +21,9 @@ __all__ = ["AugmentedBatches", "TestBatches", "make_store", "make_test_loaders"]
 class AugmentedBatches:
     """Iterates over the batches of one epoch, in the form that torchreid's training loop takes.
 
-    A batch is ``{"img": (B, 3, H, W) float32 on the store's device, "pid": (B,) int64 pseudo labels, "camid": (B,) int64
-    cameras, "index": (B,) int64 numbers of the images}``, but for the pixels on the CPU. In a run of several processes
-    each makes the images of its own part of the batch only; chance decides as it would in one.
+    A batch holds ``img``, (B, 3, H, W) float32 on the store's device, and on the CPU, (B,) int64 each, ``pid``, the
+    pseudo labels, ``camid``, the cameras, and ``index``, the numbers of the images. In a run of several processes each
+    makes the images of its own part of the batch only; chance decides as it would in one.
 
     Args:
         store (ImageStore): every training image.
