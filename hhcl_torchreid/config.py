@@ -234,6 +234,7 @@ def engine_kwargs(cfg: CfgNode) -> dict[str, Any]:
         "transforms": cfg.data.transforms,
         "bn_groups": cfg.train.bn_groups,
         "precise_bn": cfg.train.precise_bn,
+        "teacher": cfg.hhcl.teacher,
         "cache": cfg.data.cache,
         "amp": cfg.train.amp,
         "seed": cfg.train.seed,

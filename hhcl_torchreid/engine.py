@@ -39,6 +39,7 @@ from .training.folder import RunFolder
 from .training.history import History, make_writer
 from .training.losses import Losses
 from .training.state import TrainingState
+from .training.teacher import make_teacher
 
 __all__ = ["ImageHHCLEngine"]
 
@@ -79,6 +80,8 @@ class ImageHHCLEngine(RetrievalEngine):
         cache (str, optional): where decoded images stay, see ``ImageStore``.
         amp (str, optional): arithmetic of the network, see ``choose_precision``; the rest is float32 always.
         labels (str, optional): a name in ``hhcl_torchreid.labels.LABELERS``; "identities" are the true labels.
+        teacher (float, optional): what the average of the weights that makes the labels, is tested and saved keeps of
+            itself in a step, see ``training.teacher``; 0 for none.
         seed (int, optional): seed of the batches, the augmentation and the memory.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
         **memory: arguments of ``HybridMemory``: ``mode``, ``temperature``, ``momentum``, ...
@@ -122,6 +125,7 @@ class ImageHHCLEngine(RetrievalEngine):
         cache: str = "auto",
         amp: str = "auto",
         labels: str = "clusters",
+        teacher: float = 0.0,
         seed: int = 1,
         description: dict[str, Any] | None = None,
         **memory: Any,
@@ -130,12 +134,16 @@ class ImageHHCLEngine(RetrievalEngine):
         check_engine(datamanager, model, self.plan, precise_bn)
         device = next(model.parameters()).device
         normalize = datamanager.transform_te.transforms[-1]
-        embedder = Embedder(model, normalize.mean, normalize.std, use_precision(amp, device))
+        self.teacher = make_teacher(model, teacher)
+        judged = self.teacher.module if self.teacher else model
+        embedder = Embedder(judged, normalize.mean, normalize.std, use_precision(amp, device))
         test_loader = make_test_loaders(datamanager, findable_targets(datamanager.test_loader), cache, device)
         super().__init__(datamanager, use_gpu, embedder, test_loader)
         self.writer: Any = None
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
+        if self.teacher:
+            self.register_model("teacher", self.teacher.module)
         self.precise_bn, self.seed, self.description = precise_bn, seed, description or {}
         size = (datamanager.height, datamanager.width)
         self.augmentation = BatchAugmentation(transforms, *size, normalize.mean, normalize.std)
@@ -155,7 +163,7 @@ class ImageHHCLEngine(RetrievalEngine):
 
         self.history, self.losses = History(), Losses()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
-        self.state = TrainingState(model, optimizer, scheduler, self.scaler, self.labeler, self.history)
+        self.state = TrainingState(model, self.teacher, optimizer, scheduler, self.scaler, self.labeler, self.history)
         self.folder = RunFolder("log")
         self.grouped_model: nn.Module = model
         self.resumed, self.start_epoch, self.max_epoch, self.print_freq = False, 0, 0, 1
@@ -251,7 +259,7 @@ class ImageHHCLEngine(RetrievalEngine):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
             self._read_losses()
         self.history.current |= {"seconds_train": watch.lap("train"), "seconds_data": batches.seconds}
-        distributed.broadcast_buffers(self.model)
+        distributed.broadcast_buffers(self.embedder.model)
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             self._stop("weights that are no numbers", len(self.losses.values))
@@ -330,6 +338,8 @@ class ImageHHCLEngine(RetrievalEngine):
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            if self.teacher:
+                self.teacher.update_parameters(self.model)
             self.memory.update(features, labels, cameras)
             self.losses.add(loss)
         if (self.batch_idx + 1) % self.print_freq:

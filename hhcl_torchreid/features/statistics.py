@@ -15,7 +15,7 @@ __all__ = ["estimate_statistics"]
 def estimate_statistics(
     embedder: Embedder, store: ImageStore, batch_size: int, num_batches: int, generator: np.random.Generator
 ) -> None:
-    """Gives a model the mean statistics over some random batches; it is in training mode afterwards.
+    """Gives a model the mean statistics over some random batches.
 
     Running averages lag behind the weights by about ten steps, and start from another data set's. See Wu and Johnson,
     Rethinking "Batch" in BatchNorm, arXiv 2105.07576, section 3 (PreciseBN).
@@ -30,6 +30,5 @@ def estimate_statistics(
     order = torch.from_numpy(generator.permutation(len(store)))
     chosen = order.split(batch_size)[: min(num_batches, len(order) // batch_size or 1)]
     batches = (normalize_images(images, embedder.mean, embedder.std) for images in store.batches(chosen))
-    embedder.model.train()
     with embedder.autocast():
         update_bn(tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None), embedder.model)

@@ -21,7 +21,8 @@ __all__ = ["write_page"]
 
 STATIC_FILES = Path(__file__).parent / "static"
 THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
-THUMBNAILS_PER_FOLDER = 1000  # page.js counts on it
+PAGE_FILES = ("page.css", "identities.js", "elements.js", "page.js")
+THUMBNAILS_PER_FOLDER = 1000  # elements.js counts on it
 JPEG_QUALITY = 80
 OPTION = "the folder of the results"
 
@@ -71,7 +72,7 @@ def write_page(
         "runnerUp": identities.runner_up.tolist(),
         "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
     }
-    texts = {name: (STATIC_FILES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")}
+    texts = {name: (STATIC_FILES / name).read_text(encoding="utf-8") for name in PAGE_FILES}
     for name, text in {**texts, "data.js": _as_script(data)}.items():
         with replacing(files / name, option=OPTION) as file:
             file.write(text)

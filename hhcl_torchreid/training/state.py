@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from .. import distributed
 from ..checkpoint import load_checkpoint, random_states, restore_random_states
@@ -21,7 +22,8 @@ class TrainingState:
     """Everything of a run that changes, gathered for a checkpoint and put back from one.
 
     Args:
-        model (nn.Module): the network.
+        model (nn.Module): the network that learns.
+        teacher (AveragedModel, optional): the average of its weights, which then is what a checkpoint is of.
         optimizer (Optimizer): of its weights.
         scheduler (LRScheduler, optional): of the learning rate.
         scaler (GradScaler): of the loss.
@@ -32,6 +34,7 @@ class TrainingState:
     def __init__(
         self,
         model: torch.nn.Module,
+        teacher: AveragedModel | None,
         optimizer: torch.optim.Optimizer,
         scheduler: Any,
         scaler: torch.amp.GradScaler,
@@ -39,6 +42,7 @@ class TrainingState:
         history: History,
     ) -> None:
         self.model = model
+        self.teacher = teacher
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scaler = scaler
@@ -48,7 +52,8 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
         return {
-            "state_dict": self.model.state_dict(),
+            "state_dict": self.model.state_dict() if self.teacher is None else self.teacher.module.state_dict(),
+            **({} if self.teacher is None else {"student": self._student_dict(self.teacher)}),
             "epoch": self.history.last["epoch"],
             "rank1": self.history.last.get("rank1", 0.0),
             "optimizer": self.optimizer.state_dict(),
@@ -61,6 +66,9 @@ class TrainingState:
             "labeler": self.labeler.state_dict(),
             "random": random_states(),
         }
+
+    def _student_dict(self, teacher: AveragedModel) -> dict[str, Any]:
+        return {"state_dict": self.model.state_dict(), "steps": int(teacher.n_averaged)}
 
     def _kinds(self) -> dict[str, str]:
         """What the states of optimiser and scheduler are of: others would take some of them without a word."""
@@ -90,10 +98,16 @@ class TrainingState:
                 "model.load_weights instead"
             )
         self._check_kinds(path, checkpoint.get("kinds", {}))
+        if (self.teacher is None) != ("student" not in checkpoint):
+            had = "with" if "student" in checkpoint else "without"
+            raise InputError(
+                f"{path} was trained {had} a teacher: set hhcl.teacher to what it was trained with, or start from its "
+                "weights with model.load_weights"
+            )
         try:
-            self.model.load_state_dict(checkpoint["state_dict"])
+            self._load_networks(checkpoint)
             self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
             first = str(error).splitlines()[-1].strip()
             raise InputError(
                 f"{path} is a checkpoint of another model or optimiser than the configured one ({first}): set the "
@@ -108,6 +122,14 @@ class TrainingState:
                 "from its weights with model.load_weights instead"
             ) from error
         return checkpoint
+
+    def _load_networks(self, checkpoint: Mapping[str, Any]) -> None:
+        if self.teacher is None:
+            self.model.load_state_dict(checkpoint["state_dict"])
+            return
+        self.teacher.module.load_state_dict(checkpoint["state_dict"])
+        self.teacher.n_averaged.fill_(checkpoint["student"]["steps"])
+        self.model.load_state_dict(checkpoint["student"]["state_dict"])
 
     def _check_kinds(self, path: str | Path, kinds: Mapping[str, str]) -> None:
         for key, own in self._kinds().items():

@@ -1,4 +1,4 @@
-// Draws the page from window.identityData. File names are data: they reach the page as text and properties only.
+// Draws the page from window.identityData, and answers to mouse and keyboard.
 "use strict";
 
 (() => {
@@ -9,8 +9,10 @@
     return;
   }
 
-  const OUTLIER = -1;
-  const THUMBNAILS_PER_FOLDER = 1000;
+  const { OUTLIER, identities, outliers, clustered, margin, alternating, neighbours } = window.byIdentity(data);
+  const {
+    element, plain, thumbnail, original, cameraName, decimals, count, nameOf, tile, gauge, cameraDot, fileName, card,
+  } = window.pageElements(data);
   const PER_PAGE = { identities: 30, hard: 48, outliers: 60 };
   const TILES_PER_CARD = 24; // more than a strip shows
   const MEMBERS_AT_ONCE = 300;
@@ -39,58 +41,7 @@
   };
   const FILTERS = ["query", "minImages", "spread", "camera", "maxTightness"];
 
-  // ---------------------------------------------------------------- the data, by identity
-
-  const margin = (image) =>
-    data.runnerUp[image] === OUTLIER ? Infinity : data.similarity[image] - data.runnerUpSimilarity[image];
-
-  const identities = [];
-  const outliers = [];
-  const clustered = [];
-  data.identity.forEach((number, image) => {
-    if (number === OUTLIER) {
-      outliers.push(image);
-      return;
-    }
-    clustered.push(image);
-    (identities[number] ||= { number, images: [] }).images.push(image);
-  });
-  for (const identity of identities) {
-    identity.images.sort((a, b) => data.similarity[b] - data.similarity[a]);
-    identity.cameras = [...new Set(identity.images.map((image) => data.camera[image]))].sort((a, b) => a - b);
-    identity.tightness = mean(identity.images.map((image) => data.similarity[image]));
-  }
-
-  function mean(values) {
-    return values.reduce((sum, value) => sum + value, 0) / values.length;
-  }
-
-  // The first images of each camera before the second ones, the most similar to the centroid first.
-  function alternating(identity) {
-    if (identity.alternating) return identity.alternating;
-    const seen = new Map();
-    const turn = new Map();
-    for (const image of identity.images) {
-      const count = (seen.get(data.camera[image]) || 0) + 1;
-      seen.set(data.camera[image], count);
-      turn.set(image, count);
-    }
-    identity.alternating = [...identity.images].sort((a, b) => turn.get(a) - turn.get(b));
-    return identity.alternating;
-  }
-
-  // The identities that the images of one are most similar to, the most frequent first.
-  function neighbours(identity) {
-    const counts = new Map();
-    for (const image of identity.images) {
-      const other = data.runnerUp[image];
-      if (other !== OUTLIER) counts.set(other, (counts.get(other) || 0) + 1);
-    }
-    return [...counts].sort((a, b) => b[1] - a[1]);
-  }
-
   let searchable;
-  const plain = (text) => text.normalize("NFC").toLowerCase();
 
   function matches(image) {
     searchable ||= data.path.map(plain);
@@ -150,73 +101,10 @@
     return chosen.sort(SORTS[view][state.sort][1]);
   }
 
-  // ---------------------------------------------------------------- elements
-
-  function element(tag, properties = {}, ...children) {
-    const { dataset, ...others } = properties;
-    const made = Object.assign(document.createElement(tag), others);
-    Object.assign(made.dataset, dataset);
-    made.append(...children.filter((child) => child !== null && child !== undefined));
-    return made;
-  }
-
-  const thumbnail = (image) =>
-    `page/thumbnails/${String(Math.floor(image / THUMBNAILS_PER_FOLDER)).padStart(3, "0")}/${image}.jpg`;
-
-  function original(image) {
-    return `${data.images}/${data.path[image].split("/").map(escaped).join("/")}`;
-  }
-
-  // A byte that is no UTF-8 is a lone surrogate in Python's text, and stands for itself in an address.
-  const escaped = (part) => Array.from(part, (letter) => (/^[\udc80-\udcff]$/.test(letter)
-    ? `%${(letter.charCodeAt(0) & 0xff).toString(16)}`
-    : encodeURIComponent(letter.toWellFormed()))).join("");
-
-  const colour = (camera) => `hsl(${(camera * 137.5 + 205) % 360} 58% 52%)`;
-  // A number alone would be taken for one of the counts beside it.
-  const cameraName = (camera) => data.cameras[camera].replace(/^\d+$/, "camera $&") || "no camera";
-  const decimals = (value) => (value === null || Number.isNaN(value) ? "–" : value.toFixed(2));
-  const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-  const nameOf = (number) => `Identity ${number}`;
-
-  function tile(image, className = "") {
-    const picture = element("img", {
-      src: thumbnail(image), loading: "lazy", decoding: "async", alt: data.path[image], draggable: false,
-    });
-    const made = element("div", { className: `tile ${className}`, title: `${data.path[image]}\n${cameraName(data.camera[image])}` }, picture);
-    picture.onerror = () => made.classList.add("unreadable");
-    made.style.setProperty("--camera", colour(data.camera[image]));
-    return made;
-  }
+  // ---------------------------------------------------------------- cards
 
   const three = (number) =>
     element("div", { className: "three" }, ...alternating(identities[number]).slice(0, 3).map((image) => tile(image)));
-
-  function gauge(value, isDoubtful = false) {
-    const bar = element("i");
-    bar.style.width = `${Math.max(0, Math.min(1, value)) * 100}%`;
-    return element("span", { className: isDoubtful ? "gauge doubt" : "gauge" }, bar);
-  }
-
-  function cameraDot(camera) {
-    const dot = element("span", { className: "dot" });
-    dot.style.setProperty("--camera", colour(camera));
-    return dot;
-  }
-
-  function fileName(image) {
-    const name = data.path[image];
-    const made = element("p", { className: "file" });
-    const start = state.query ? plain(name).indexOf(plain(state.query)) : -1;
-    // Lower case and composition may change lengths; then nothing is marked.
-    if (start < 0 || plain(name).length !== name.length) {
-      made.append(name);
-    } else {
-      const end = start + plain(state.query).length;
-      made.append(name.slice(0, start), element("mark", {}, name.slice(start, end)), name.slice(end));
-    }
-    return made;
-  }
 
   // One of the identities that an image is compared with.
   function comparison(role, number, similarity, isDoubtful) {
@@ -226,18 +114,6 @@
       made.append(element("h3", {}, nameOf(number)), three(number),
         element("span", {}, gauge(similarity, isDoubtful), ` ${decimals(similarity)}`));
     }
-    return made;
-  }
-
-  function card(label, open, ...children) {
-    const made = element("article", { className: "card", tabIndex: 0, role: "button", ariaLabel: label }, ...children);
-    made.onclick = open;
-    made.onkeydown = (event) => {
-      if (event.target === made && (event.key === "Enter" || event.key === " ")) {
-        event.preventDefault();
-        open();
-      }
-    };
     return made;
   }
 
@@ -256,7 +132,7 @@
           element("p", { title: "Mean similarity of its images to their centroid" },
             "tightness ", gauge(identity.tightness), ` ${decimals(identity.tightness)}`)),
         strip,
-        found.length ? fileName(found[0]) : null);
+        found.length ? fileName(found[0], state.query) : null);
     },
 
     hard(image) {
@@ -275,7 +151,7 @@
           side("assigned to", own, data.similarity[image]),
           tile(image),
           side("runner-up", other, data.runnerUpSimilarity[image])),
-        fileName(image));
+        fileName(image, state.query));
     },
 
     outliers(image) {
@@ -283,7 +159,7 @@
       return card(`${data.path[image]}, outlier`, () => nearest !== OUTLIER && open(nearest, image),
         element("div", { className: "case single" }, tile(image),
           comparison("nearest", nearest, data.runnerUpSimilarity[image], true)),
-        fileName(image));
+        fileName(image, state.query));
     },
   };
 
