@@ -131,10 +131,10 @@ class CameraProxies(nn.Module):
         logits = F.normalize(features) @ self.features.T / self.temperature
         same_cluster = labels[:, None] == self.labels[None, :]
         positive = same_cluster & (cameras[:, None] != self.cameras[None, :])
-        # The lowest finite number: of minus infinities alone, a row without candidates, the gradient is not a number.
-        lowest = torch.finfo(torch.float32).min
-        negatives = logits.masked_fill(same_cluster, lowest).topk(min(self.num_negatives, len(self.features))).values
-        candidates = torch.cat([logits.masked_fill(~positive, lowest), negatives], dim=1)
+        negatives = (
+            logits.masked_fill(same_cluster, -torch.inf).topk(min(self.num_negatives, len(self.features))).values
+        )
+        candidates = torch.cat([logits.masked_fill(~positive, -torch.inf), negatives], dim=1)
         count = positive.sum(dim=1)
         mean_positive = (logits * positive).sum(dim=1) / count.clamp(min=1)
         return torch.where(count > 0, candidates.logsumexp(dim=1) - mean_positive, 0).mean()

@@ -143,11 +143,12 @@ def test_one_camera_or_none_known_changes_nothing(num_clusters, camera):
     assert torch.equal(entropy_weights(labels, cameras), torch.ones(24))
 
 
-def test_harmonic_update_takes_a_sample_that_is_its_own_camera_and_equals_the_row():
-    memory = HybridMemory(1, 2, mode="harmonic", momentum=0.5)
-    memory.features = torch.tensor([[1.0, 0.0]])
-    memory.update(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), torch.tensor([3]))
-    torch.testing.assert_close(memory.features, torch.tensor([[1.0, 0.0]]))
+def test_harmonic_update_passes_over_a_sample_opposite_to_its_camera_and_equal_to_its_row():
+    memory = HybridMemory(2, 2, mode="harmonic", momentum=0.25)
+    memory.features = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    features = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    memory.update(features, torch.tensor([0, 0, 0, 1]), torch.tensor([3, 3, 3, 3]))
+    torch.testing.assert_close(memory.features, torch.tensor([[-1.0, 0.0], [0.0, 1.0]]))
 
 
 @pytest.mark.parametrize("device", DEVICES)
