@@ -43,15 +43,16 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n|---|---:|---:|---|---|---|---|---|\n"
 
 def format_row(backbone: BackboneSummary) -> str:
     """One line of the table."""
+    record = backbone.record
     cells = (
         f"`{backbone.name}`",
         str(backbone.feature_dim),
         f"{backbone.num_parameters / 1e6:.1f}",
-        "{} x {} only".format(*backbone.input_size) if backbone.input_size else "any",
-        "all" if backbone.has_pooling_choice else "own",
-        "1 or 2" if backbone.has_last_stride else "no effect",
+        "{} x {} only".format(*record.input_size) if record.input_size else "any",
+        "all" if record.set_pooling else "own",
+        "1 or 2" if record.set_last_stride else "no effect",
         "yes",
-        "yes" if backbone.has_pretrained_weights else "no",
+        "yes" if record.has_pretrained_weights else "no",
     )
     return f"| {' | '.join(cells)} |\n"
 

@@ -1,12 +1,12 @@
 """One record for every backbone: how to build it and what it allows. Torchreid's are rows here as a user's own are."""
 
-import contextlib
 import difflib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torchreid
@@ -113,24 +113,10 @@ def check_input_size(name: str, height: int, width: int) -> None:
 
 
 def _build_torchreids(name: str, pretrained: bool) -> nn.Module:
-    with _weights_only_loading() if pretrained else contextlib.nullcontext():
+    # No torch.load may run code, torchreid's included, which asks for full pickles.
+    weights_only = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
+    with patch.dict(os.environ, weights_only):
         return torchreid.models.build_model(name, num_classes=1, loss="triplet", pretrained=pretrained, use_gpu=False)
-
-
-@contextlib.contextmanager
-def _weights_only_loading() -> Iterator[None]:
-    """Lets no ``torch.load`` run code, torchreid's included, which asks for full pickles."""
-    switches = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
-    before = {name: os.environ.get(name) for name in switches}
-    os.environ.update(switches)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _build_hacnn(pretrained: bool) -> nn.Module:
@@ -180,46 +166,37 @@ def _of_torchreid(name: str) -> Backbone:
         "build": partial(_build_torchreids, name),
         "set_pooling": _replace_pooling,
         "set_last_stride": _set_stride_of_layer4 if name.startswith(_FAMILIES_WITH_LAYER4) else None,
-        "has_pretrained_weights": True,
+        "has_pretrained_weights": name not in _WITHOUT_PRETRAINED_WEIGHTS,
         "features_in_eval_mode": True,
     }
     return Backbone(**{**fields, **_EXCEPTIONS.get(name, {})})
 
 
-def _pcb(name: str, parts: int) -> dict[str, Any]:
-    return {
-        "build": partial(_build_viewing, name, "parts_avgpool"),
-        "set_pooling": None,
-        "fixed_pooling": f"averages each of its {parts} horizontal parts on its own",
-    }
+def _fixed(reason: str, **fields: Any) -> dict[str, Any]:
+    return {"set_pooling": None, "fixed_pooling": reason, **fields}
 
 
 _FAMILIES_WITH_LAYER4 = ("resnet", "resnext", "se_res", "pcb")
-_WITHOUT_WEIGHTS = {"has_pretrained_weights": False}
+_WITHOUT_PRETRAINED_WEIGHTS = (
+    *("hacnn", "mlfn", "mobilenetv2_x1_0", "mobilenetv2_x1_4"),
+    *("mudeep", "shufflenet", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
+)
 _EXCEPTIONS: dict[str, dict[str, Any]] = {
-    "hacnn": {
-        **_WITHOUT_WEIGHTS,
-        "build": _build_hacnn,
-        "input_size": (160, 64),
-        "set_pooling": None,
-        "fixed_pooling": "averages inside each of its attention branches",
+    "hacnn": _fixed("averages inside each of its attention branches", build=_build_hacnn, input_size=(160, 64)),
+    "mudeep": _fixed(
+        "reads its features from the whole feature map with a linear layer",
+        build=partial(_build_viewing, "mudeep", "block5"),
+        input_size=(256, 128),
+    ),
+    **{
+        f"pcb_p{parts}": _fixed(
+            f"averages each of its {parts} horizontal parts on its own",
+            build=partial(_build_viewing, f"pcb_p{parts}", "parts_avgpool"),
+        )
+        for parts in (4, 6)
     },
-    "mudeep": {
-        **_WITHOUT_WEIGHTS,
-        "build": partial(_build_viewing, "mudeep", "block5"),
-        "input_size": (256, 128),
-        "set_pooling": None,
-        "fixed_pooling": "reads its features from the whole feature map with a linear layer",
-    },
-    "pcb_p4": _pcb("pcb_p4", 4),
-    "pcb_p6": _pcb("pcb_p6", 6),
     "nasnsetmobile": {"set_pooling": partial(_pool_after, "relu")},
-    "shufflenet": {**_WITHOUT_WEIGHTS, "set_pooling": partial(_pool_after, "stage4")},
-    "shufflenet_v2_x1_5": _WITHOUT_WEIGHTS,
-    "shufflenet_v2_x2_0": _WITHOUT_WEIGHTS,
-    "mobilenetv2_x1_0": _WITHOUT_WEIGHTS,
-    "mobilenetv2_x1_4": _WITHOUT_WEIGHTS,
-    "mlfn": _WITHOUT_WEIGHTS,
+    "shufflenet": {"set_pooling": partial(_pool_after, "stage4")},
 }
 
 BACKBONES: dict[str, Backbone] = {name: _of_torchreid(name) for name in model_factory()}

@@ -234,20 +234,13 @@ class BackboneSummary(NamedTuple):
         name: Its name.
         num_parameters: Trained parameters, BNNeck included.
         feature_dim: Length of the features without an embedding layer.
-        input_size: The only (height, width) it takes; None if it takes others.
-        has_pooling_choice: Whether it takes every pooling of ``POOLINGS``; if not, only ``"avg"``, which stands for
-            its own.
-        has_last_stride: Whether ``last_stride`` has an effect.
-        has_pretrained_weights: Whether there are pretrained weights for it.
+        record: What else is known of it.
     """
 
     name: str
     num_parameters: int
     feature_dim: int
-    input_size: tuple[int, int] | None
-    has_pooling_choice: bool
-    has_last_stride: bool
-    has_pretrained_weights: bool
+    record: Backbone
 
 
 def describe_backbone(name: str) -> BackboneSummary:
@@ -256,16 +249,9 @@ def describe_backbone(name: str) -> BackboneSummary:
     Raises:
         InputError: If there is none of that name.
     """
-    record, model = find_backbone(name), build_model(name, pretrained=False)
-    return BackboneSummary(
-        name=name,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        feature_dim=model.feature_dim,
-        input_size=model.input_size,
-        has_pooling_choice=record.set_pooling is not None,
-        has_last_stride=record.set_last_stride is not None,
-        has_pretrained_weights=record.has_pretrained_weights,
-    )
+    model = build_model(name, pretrained=False)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    return BackboneSummary(name, num_parameters, model.feature_dim, find_backbone(name))
 
 
 def _check_settings(

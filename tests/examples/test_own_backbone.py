@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hhcl_torchreid import FeatureExtractor, build_model
-from hhcl_torchreid.models import BACKBONES
+from hhcl_torchreid.models.backbones import BACKBONES
 
 
 @pytest.fixture

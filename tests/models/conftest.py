@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hhcl_torchreid.models import BACKBONES
+from hhcl_torchreid.models.backbones import BACKBONES
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,15 +13,13 @@ from torch.nn import functional as F
 from hhcl_torchreid import register_backbone
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import (
-    BACKBONES,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     ReIDModel,
     available_backbones,
     build_model,
     check_input_size,
     describe_backbone,
 )
+from hhcl_torchreid.models.backbones import BACKBONES, IMAGENET_MEAN, IMAGENET_STD
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*upsample.* is deprecated"),
@@ -148,7 +146,7 @@ class TestOwnNetwork:
             for stride in (1, 2, None)
         }
         assert strides == dict.fromkeys(strides, 2) | {("own2", 1): 1}
-        assert [describe_backbone(name).has_last_stride for name in ("own", "own2")] == [False, True]
+        assert [describe_backbone(name).record.set_last_stride is not None for name in ("own", "own2")] == [False, True]
 
     def test_its_own_weights_are_asked_for_where_it_has_any(self, registry):
         register_backbone("own", Own)

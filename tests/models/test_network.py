@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import (
     POOLINGS,
-    GlobalPooling,
     ReIDModel,
     available_backbones,
     build_model,
     check_input_size,
 )
+from hhcl_torchreid.models.network import GlobalPooling
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*upsample.* is deprecated"),
