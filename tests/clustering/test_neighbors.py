@@ -37,6 +37,25 @@ def test_small_blocks_find_the_same(backend):
     assert torch.equal(whole, in_blocks)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("memory_budget", [None, 3000])
+@pytest.mark.parametrize(("num_queries", "num_rows"), [(7, 50), (50, 50), (0, 50), (60, 3)])
+def test_queries_are_given_their_most_similar_rows_of_a_gallery(num_queries, num_rows, memory_budget, device):
+    queries, gallery = unit_rows(num_queries + 1, 16, seed=1)[1:], unit_rows(num_rows, 16, seed=2)
+    found, similarities = neighbors.nearest(queries.to(device), gallery.to(device), 5, memory_budget)
+    products = queries.double().numpy() @ gallery.double().numpy().T
+    slow = np.argsort(-products, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(found.cpu().numpy(), slow)
+    np.testing.assert_allclose(similarities.cpu().numpy(), np.take_along_axis(products, slow, axis=1), atol=1e-6)
+
+
+def test_equally_similar_rows_come_in_the_order_of_their_numbers():
+    gallery = torch.eye(3).repeat(3, 1)
+    found, similarities = neighbors.nearest(gallery[[2, 0]], gallery, 9)
+    assert found.tolist() == [[2, 5, 8, 0, 1, 3, 4, 6, 7], [0, 3, 6, 1, 2, 4, 5, 7, 8]]
+    assert similarities.tolist() == [[1.0] * 3 + [0.0] * 6] * 2
+
+
 @pytest.mark.parametrize("memory_budget", [20_000, 1 << 20])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_lowest_similarities_are_found_on_the_way(backend, memory_budget):

@@ -5,18 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import search as tool
 import torch
+from crops import save_image, save_model
 from PIL import Image
 
 from hhcl_torchreid import FeatureExtractor, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
-from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.features.folder import FolderFeatures, beside, features_of_folder
 from hhcl_torchreid.search import Match, Ranking, rank
@@ -36,14 +34,6 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def save_model(path, seed):
-    torch.manual_seed(seed)
-    model = build_model("shufflenet_v2_x0_5", pretrained=False)
-    cfg = load_config(overrides={"model.name": model.name, "data.height": 32, "data.width": 16})
-    save_checkpoint({"state_dict": model.state_dict(), "model_name": model.name, "config": cfg.dump()}, path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("model") / "model-best.pth.tar", seed=0)
@@ -58,13 +48,6 @@ def extractor(weights):
 def user_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     return tmp_path / "user-cache"
-
-
-def save_image(path, seed):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (6, 3, 3), np.uint8)
-    Image.fromarray(noise).resize((24, 48), Image.Resampling.BILINEAR).save(path)
-    return path
 
 
 @pytest.fixture
@@ -103,18 +86,6 @@ def assert_one_sentence(result, *named):
 
 
 class TestRanking:
-    def test_order_equals_a_slow_search(self):
-        generator = np.random.default_rng(0)
-        queries, gallery = (generator.normal(size=(n, 16)).astype(np.float32) for n in (7, 50))
-        indices, similarities = nearest(queries, gallery, 5)
-        for query, row, values in zip(queries, indices, similarities, strict=True):
-            slow = [float(np.dot(query.astype(float), other)) for other in gallery]
-            assert row.tolist() == sorted(range(50), key=lambda other: -slow[other])[:5]
-            np.testing.assert_allclose(values, [slow[other] for other in row], rtol=1e-5)
-
-    def test_a_small_gallery_gives_fewer(self):
-        assert nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32), 9)[0].shape == (3, 3)
-
     def test_the_querys_own_file_is_no_match_by_whatever_name(self, crops, extractor, tmp_path):
         (tmp_path / "link.png").symlink_to(crops / "camera0" / "0.png")
         gallery = features_of_folder(crops, extractor)
@@ -129,125 +100,6 @@ class TestRanking:
         (ranking,) = rank([query], extractor([query]), features_of_folder(crops, extractor), topk=1)
         assert ranking.matches[0].path == crops / "copy.png"
         assert ranking.matches[0].similarity == pytest.approx(1, abs=1e-5)
-
-
-class TestFeaturesOnDisk:
-    def assert_holds(self, gallery, extractor, num_extracted):
-        assert gallery.num_extracted == num_extracted
-        np.testing.assert_allclose(gallery.features, extractor(gallery.paths).numpy(), atol=1e-5)
-
-    def test_are_used_again(self, crops, extractor):
-        first, second = (features_of_folder(crops, extractor) for _ in range(2))
-        self.assert_holds(first, extractor, 8)
-        self.assert_holds(second, extractor, 0)
-        assert first.paths == second.paths == sorted(crops.glob("*/*.png"))
-        assert first.kept_in == second.kept_in == crops.parent / "crops.features.npz"
-        np.testing.assert_array_equal(first.features, second.features)
-
-    def test_follow_added_removed_and_modified_files(self, crops, extractor):
-        features_of_folder(crops, extractor)
-        save_image(crops / "camera9" / "new.png", 100)
-        gallery = features_of_folder(crops, extractor)
-        self.assert_holds(gallery, extractor, 1)
-        assert len(gallery.paths) == 9
-
-        (crops / "camera1" / "1.png").unlink()
-        gallery = features_of_folder(crops, extractor)
-        self.assert_holds(gallery, extractor, 0)
-        assert len(gallery.paths) == 8
-        with np.load(gallery.kept_in) as kept:
-            assert len(kept["names"]) == 8
-
-        save_image(crops / "camera0" / "3.png", 200)
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 1)
-
-        (crops / "camera0" / "3.png").rename(crops / "camera0" / "another.png")
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 1)
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 0)
-
-    def test_only_the_time_tells_a_change_of_equal_size(self, crops, extractor):
-        picture = crops / "camera0" / "0.bmp"
-        save_image(picture, 1)
-        features_of_folder(crops, extractor)
-        size = picture.stat().st_size
-        save_image(picture, 2)
-        os.utime(picture, ns=(time.time_ns() + 10**9,) * 2)
-        assert picture.stat().st_size == size
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 1)
-
-    def test_follow_the_model_and_its_settings(self, crops, extractor, weights, tmp_path):
-        features_of_folder(crops, extractor)
-        settings = {"device": "cpu", "verbose": False}
-        shutil.copy(weights, tmp_path / "copy.pth.tar")
-        self.assert_holds(
-            features_of_folder(crops, FeatureExtractor(model_path=tmp_path / "copy.pth.tar", **settings)), extractor, 0
-        )
-        other = FeatureExtractor(model_path=save_model(tmp_path / "other.pth.tar", seed=1), **settings)
-        self.assert_holds(features_of_folder(crops, other), other, 8)
-        larger = FeatureExtractor(model_path=weights, image_size=(64, 32), **settings)
-        self.assert_holds(features_of_folder(crops, larger), larger, 8)
-
-    def test_unreadable_files_are_left_out_and_not_tried_again(self, crops, extractor):
-        (crops / "camera0" / "broken.png").write_bytes(b"no image")
-        (crops / "camera0" / "nowhere.png").symlink_to("nowhere")
-        for num_extracted in (10, 0):
-            gallery = features_of_folder(crops, extractor)
-            assert gallery.unreadable == [crops / "camera0" / "broken.png", crops / "camera0" / "nowhere.png"]
-            self.assert_holds(gallery, extractor, num_extracted)
-        save_image(crops / "camera0" / "broken.png", 50)
-        assert features_of_folder(crops, extractor).unreadable == [crops / "camera0" / "nowhere.png"]
-
-    @pytest.mark.parametrize("content", [b"", b"no archive", "pickle", "half", "another shape"])
-    def test_a_spoiled_file_is_made_anew(self, crops, extractor, content, tmp_path):
-        cache = features_of_folder(crops, extractor).kept_in
-        if content == "pickle":
-            np.savez(cache, names=np.array([Path], dtype=object))
-        elif content == "half":
-            cache.write_bytes(cache.read_bytes()[:2000])
-        elif content == "another shape":
-            with np.load(cache) as kept:
-                arrays = {**kept, "features": kept["features"][1:]}
-            np.savez(cache, **arrays)
-        else:
-            cache.write_bytes(content)
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 8)
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 0)
-
-    def test_need_no_pickle(self, crops, extractor):
-        with np.load(features_of_folder(crops, extractor).kept_in, allow_pickle=False) as kept:
-            assert kept["features"].dtype == np.float32 and kept["names"].tolist()[0] == "camera0/0.png"
-
-    def test_leave_nothing_else_behind(self, crops, extractor, tmp_path):
-        features_of_folder(crops, extractor)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["crops", "crops.features.npz"]
-
-    def test_go_to_the_users_cache_where_the_place_beside_cannot_be_written(self, crops, extractor, call, user_cache):
-        beside(crops).mkdir()  # stands in the way, for root too
-        self.assert_holds(features_of_folder(crops, extractor), extractor, 8)
-        gallery = features_of_folder(crops, extractor)
-        self.assert_holds(gallery, extractor, 0)
-        assert gallery.kept_in.parent == user_cache / "hhcl_torchreid"
-        code, output, _ = call()
-        assert code == 0
-        assert f"kept in {gallery.kept_in}, because {beside(crops)} cannot be written" in output
-
-    def test_go_nowhere_where_nothing_can_be_written(self, crops, extractor, call, user_cache):
-        beside(crops).mkdir()
-        user_cache.write_text("in the way")
-        gallery = features_of_folder(crops, extractor)
-        self.assert_holds(gallery, extractor, 8)
-        assert gallery.kept_in is None
-        code, output, _ = call()
-        assert code == 0 and "Features are not kept" in output
-
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-    def test_a_folder_without_permission_to_write(self, crops, extractor, user_cache):
-        crops.parent.chmod(0o555)
-        try:
-            gallery = features_of_folder(crops, extractor)
-        finally:
-            crops.parent.chmod(0o755)
-        assert gallery.kept_in.parent == user_cache / "hhcl_torchreid"
 
 
 class TestTool:
@@ -315,6 +167,16 @@ class TestTool:
         code, output, _ = call(query=[query], gallery=tmp_path / "one")
         assert code == 0 and "nothing but the query itself" in output
 
+    def test_it_says_where_features_are_kept(self, call, crops, user_cache):
+        assert f"kept in {beside(crops)}\n" in call()[1]
+        beside(crops).unlink()
+        beside(crops).mkdir()  # stands in the way, for root too
+        assert f"kept in {user_cache / 'hhcl_torchreid'}" in (output := call()[1])
+        assert f"because {beside(crops)} cannot be written" in output
+        shutil.rmtree(user_cache)
+        user_cache.write_text("in the way")
+        assert "Features are not kept" in call()[1]
+
     def test_the_real_command(self, weights, crops, tmp_path):
         command = [sys.executable, "tools/search.py", "--weights", str(weights), "--query", "nowhere.png"]
         command += ["--gallery", str(crops), "--out", str(tmp_path / "out")]
@@ -379,10 +241,6 @@ class TestBadInput:
         spoilt = {name: value * torch.nan for name, value in stored["state_dict"].items()}
         save_checkpoint({**stored, "state_dict": spoilt}, tmp_path / "nan.pth.tar")
         assert_one_sentence(call("--weights", str(tmp_path / "nan.pth.tar")), "NaN")
-        extractor = FeatureExtractor(model_path=tmp_path / "nan.pth.tar", device="cpu", verbose=False)
-        with pytest.raises(InputError, match="NaN"):
-            features_of_folder(crops, extractor)
-        assert not beside(crops).exists()
 
     def test_an_image_size_that_is_none(self, call):
         for size in (("0", "0"), ("-5", "64")):
@@ -394,6 +252,10 @@ class TestBadInput:
     def test_a_folder_that_cannot_be_written(self, call, tmp_path):
         (tmp_path / "file").write_text("")
         assert_one_sentence(call("--out", str(tmp_path / "file" / "out")), tmp_path / "file" / "out", "--out")
+
+    def test_results_do_not_go_into_the_gallery(self, call, crops):
+        assert_one_sentence(call("--out", str(crops / "found")), "--out", crops)
+        assert not (crops / "found").exists()
 
     def test_an_image_that_vanishes(self, tmp_path):
         with pytest.raises(InputError, match=r"gone\.png"):
