@@ -339,8 +339,10 @@ def get_default_config() -> CfgNode:
     for setting in SETTINGS.values():
         section = cfg
         *sections, name = setting.name.split(".")
-        for name_of_section in sections:
-            section = section.setdefault(name_of_section, CfgNode())
+        for parent in sections:
+            if parent not in section:
+                section[parent] = CfgNode()
+            section = section[parent]
         section[name] = copy.copy(setting.default)
     cfg.use_gpu = torch.cuda.is_available()
     return cfg

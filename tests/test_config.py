@@ -18,44 +18,15 @@ from hhcl_torchreid.settings import SETTINGS
 REPOSITORY = Path(__file__).parents[1]
 
 ODD_TEXTS = [
-    *("None", "True", "False", "0", "1", "-1", "3", "7.5", "-0.5", "1e-3", "1e400", "nan", "inf", "-inf", "1j"),
-    *("1" * 400, "0x" + "f" * 5000, "1" * 5000, "resnet50", "''", "a\0b", "bad\udcff", " ", "b'x'", "{1}", "{'a': 1}"),
-    *("[]", "()", "[1]", "[0.5, 1]", "(1, 2, 3)", "[0.4, 0.5, 0.6]", "[None]", "[[1]]", "['a']", "['a', 1]", "[True]"),
-    *("['']", "['a\\0']", "[1e400]", "[" * 200, "[" * 5000, "-" * 5000, "off", "2020-01-01"),
+    *("None", "True", "0", "1", "-1", "7.5", "1e-3", "1e400", "nan", "-inf", "1j", "0x" + "f" * 5000, "1" * 5000),
+    *("resnet50", "''", "a\0b", "bad\udcff", "b'x'", "{1}", "{'a': 1}", "[]", "[1]", "(0.4, 0.5, 0.6)", "[None]"),
+    *("[[1]]", "['a']", "['a', 1]", "[True]", "['']", "['a\\0']", "[1e400]", "[" * 5000, "-" * 5000, "off"),
 ]
-ODD_VALUES = [
-    *(None, True, 0, 1, -1, 10**400, 2**40, 0.25, -0.0, math.nan, math.inf, "", "x", "a\0b", b"x", {}, {"a": 1}),
-    *([], (), [1], [0.25] * 3, [math.nan] * 3, [None], [[1]], ["a"], [""], {1}, object(), 1j, range(3)),
-]
+ODD_VALUES = [None, True, 10**400, 2**40, math.nan, math.inf, "", "a\0b", b"x", {}, [math.nan] * 3, (), {1}, object()]
 ODD_YAML = [
-    *("", "~", "yes", "off", "0", "-1", "1e-3", "1.5", ".nan", ".inf", "-.inf", "1" * 5000, "2020-01-01", "2020-13-13"),
-    *(
-        "text",
-        '""',
-        '"1"',
-        '"a\\0b"',
-        '"\\ud800"',
-        "[]",
-        "[1, 2, 3]",
-        "[0.4, 0.5, 0.6]",
-        "[[1]]",
-        "[a]",
-        "[~]",
-        "[.nan]",
-    ),
-    *(
-        "{a: 1}",
-        "{}",
-        "!!set {a}",
-        "!!int x",
-        "!!int ''",
-        "!!bool x",
-        "!!timestamp x",
-        "!!binary x",
-        "!!float x",
-        "!x y",
-    ),
-    *("!!python/object/apply:os.getcwd []", "!!python/name:os.getcwd", "!!omap [a: 1]", "&a [*a]", "*a", "1:99:99.9"),
+    *("", "yes", "off", "-1", "1e-3", "1.5", ".nan", "-.inf", "1" * 5000, "2020-01-01", "2020-13-13", '"1"', '"a\\0b"'),
+    *('"\\ud800"', "[]", "[1, 2, 3]", "[0.4, 0.5, 0.6]", "[[1]]", "[a]", "[~]", "{a: 1}", "!!set {a}", "!!int ''"),
+    *("!!bool x", "!!timestamp x", "!!binary x", "!x y", "!!python/name:os.getcwd", "&a [*a]", "*a", "1:99:99.9"),
 ]
 
 
@@ -110,9 +81,8 @@ def test_odd_values_are_refused_or_right(key, tmp_path):
     for value in ODD_YAML:
         file.write_text("".join(f"{section}: {{" for section in sections) + f"{name}: {value}" + "}" * len(sections))
         accepted.append(refused_or_right(key, path=str(file)))
-    accepted = [cfg for cfg in accepted if cfg is not None]
-    assert accepted or SETTINGS[key].choices or key == "test.ranks"
-    for cfg in accepted[:3]:
+    assert refused_or_right(key, options=[key, repr(SETTINGS[key].default)]) is not None
+    for cfg in [cfg for cfg in accepted if cfg is not None][:3]:
         file.write_text(cfg.dump())
         assert load_config(str(file)) == cfg
 
