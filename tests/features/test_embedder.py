@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hhcl_torchreid import build_model
-from hhcl_torchreid.data.bank import ImageBank
 from hhcl_torchreid.data.images import DecodedImages
+from hhcl_torchreid.data.store import ImageStore
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.features.embedder import Embedder
 
@@ -110,7 +110,7 @@ def test_of_a_bank(cache, shared, data_root):
     folder = data_root / "synthetic_market" / "Market-1501-v15.09.15" / "query"
     images = DecodedImages([(str(path), 0, 0, 0) for path in sorted(folder.glob("*.jpg"))], 32, 16)
     embedder = make_embedder()
-    features = embedder.of_bank(ImageBank(images, cache), shared=shared)
+    features = embedder.of_store(ImageStore(images, cache), shared=shared)
     expected = embedder.embed(torch.stack([images[index]["img"] for index in range(len(images))]))
     assert len(features) == len(images) > 0
     np.testing.assert_array_equal(features.numpy(), expected.numpy())
