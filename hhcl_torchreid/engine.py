@@ -34,7 +34,7 @@ from .memory import HybridMemory
 from .models.batch_norm import InGroups
 from .stopwatch import Stopwatch
 from .training import reports
-from .training.checks import check_engine
+from .training.checks import check_engine, tell_of_cameras
 from .training.folder import RunFolder
 from .training.history import History, make_writer
 from .training.losses import Losses
@@ -154,6 +154,7 @@ class ImageHHCLEngine(RetrievalEngine):
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(self.train_loader.dataset.data)
         self.images = Images.of_records(self.records)
+        tell_of_cameras(self.images.cameras, self.memory)
         self.identities = np.array([identity for _, identity, _, _ in self.records])
         self.labeler = labeler if labeler and labels == "clusters" else build_labeler(labels, get_default_config())
         if isinstance(self.labeler, TrueLabels):

@@ -69,7 +69,7 @@ class FeatureExtractor:
         batch_size (int): pictures that are decoded and moved to the device together; features do not depend on it.
         workers (int): processes that decode when there is more than one batch of pictures. Default is one per
             processor, at most 8.
-        amp (str): arithmetic of the network, see :func:`~hhcl_torchreid.models.acceleration.choose_precision`. Default
+        amp (str): arithmetic of the network, see :func:`~hhcl_torchreid.features.precision.choose_precision`. Default
             is the checkpoint's, where this device can do it, else "off".
 
     Attributes:

@@ -129,6 +129,11 @@ class HybridMemory(nn.Module):
         defaults = [weight for weight, _ in MEMORY_MODES[self.mode]]
         return [given.get(term.weight_argument, own) for term, own in zip(self.terms, defaults, strict=True)]
 
+    @property
+    def needs_cameras(self) -> bool:
+        """Whether a setting looks at the cameras of a batch."""
+        return self.camera_weight != "none" or self.camera_proxy > 0 or any(term.needs_cameras for term in self.terms)
+
     def extra_repr(self) -> str:
         """Shows the settings in ``print(memory)``."""
         terms = zip(self.weights, self.terms, strict=True)

@@ -92,10 +92,12 @@ class MemoryTerm(ABC):
     Attributes:
         rows_per_cluster (int): the block has ``rows_per_cluster * C`` rows; row k * C + c is the k-th of cluster c.
         weight_argument (str): the argument of ``HybridMemory`` that overrides the term's weight; empty for none.
+        needs_cameras (bool): whether the update looks at cameras.
     """
 
     rows_per_cluster: int = 1
     weight_argument: str = ""
+    needs_cameras: bool = False
 
     def __init__(self, num_clusters: int, momentum: float, num_instances: int) -> None:
         self.num_clusters = num_clusters
@@ -222,6 +224,7 @@ class Harmonic(MemoryTerm):
     """
 
     weight_argument = "hard_weight"
+    needs_cameras = True
 
     def update(self, rows: Tensor, batch: Batch) -> None:
         """Moves every cluster of the batch once."""

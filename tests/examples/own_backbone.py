@@ -14,7 +14,7 @@ from torch import nn
 from hhcl_torchreid import FeatureExtractor, register_backbone
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.export import export_onnx
-from hhcl_torchreid.rendering.market1501 import render_market1501
+from hhcl_torchreid.rendering import render_market1501
 from hhcl_torchreid.runner import run
 from hhcl_torchreid.search import search
 

@@ -18,7 +18,7 @@ def results(data_root, tmp_path):
 
 def test_trains_resumes_extracts_searches_and_exports(results, tmp_path):
     engine, features, rankings, difference = results
-    assert engine.resumed and [row["epoch"] for row in engine.rows] == [0, 1, 2]
+    assert engine.resumed and [row["epoch"] for row in engine.history.lines] == [0, 1, 2]
     assert features.shape == (3, 128)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(3))
     assert all(len(ranking.matches) == 5 for ranking in rankings)
