@@ -44,7 +44,7 @@ def test_results_do_not_go_among_the_images(tmp_path):
     (tmp_path / "crops").mkdir()
     (tmp_path / "link").symlink_to("crops")
     for inside in (tmp_path / "crops", tmp_path / "crops" / "a" / "b", tmp_path / "link" / "a"):
-        with pytest.raises(InputError, match="--out .* lies in the folder of the images"):
+        with pytest.raises(InputError, match=r"--out .* lies in the folder of the images"):
             check_folder(inside, tmp_path / "crops")
     check_folder(tmp_path / "out", tmp_path / "crops")
     assert (tmp_path / "out").is_dir()
