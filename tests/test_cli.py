@@ -44,6 +44,6 @@ def test_nobody_reads_the_output_and_a_terminal_lacks_letters():
     command = [sys.executable, "-c", TOOL.format(work="print('x' * 100_000)")]
     closed = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
-    assert (closed.returncode, closed.stderr) == (141, "")
+    assert closed.returncode == 141 and "Traceback" not in closed.stderr and "BrokenPipe" not in closed.stderr
     poor = run("print('\\u4eba')", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (poor.returncode, poor.stdout) == (0, "\\u4eba\n")

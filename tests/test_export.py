@@ -1,5 +1,6 @@
 """ONNX files: the features of PyTorch from raw pixels in any batch size, and nothing written that differs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -156,6 +157,20 @@ class TestBadInput:
         assert tool.main(["--weights", str(weights), "--out", str(tmp_path / "file" / "model.onnx")]) == 2
         error = capsys.readouterr().err
         assert str(tmp_path / "file" / "model.onnx") in error and "--out" in error and "Traceback" not in error
+
+    @pytest.mark.parametrize("factor", [0, torch.nan])
+    def test_features_that_are_none(self, factor, weights, tmp_path):
+        extractor = FeatureExtractor(model_path=weights, device="cpu", verbose=False)
+        with torch.no_grad():
+            extractor.model.neck.weight.mul_(factor)
+        with pytest.raises(InputError, match=r"have no length 1 .*model\.onnx is not written"):
+            export_onnx(extractor, tmp_path / "model.onnx")
+        assert not (tmp_path / "model.onnx").exists()
+
+    def test_a_pipe_is_left_alone(self, weights, tmp_path, capsys):
+        os.mkfifo(tmp_path / "pipe")
+        assert tool.main(["--weights", str(weights), "--out", str(tmp_path / "pipe")]) == 2
+        assert "no ordinary file" in capsys.readouterr().err and (tmp_path / "pipe").is_fifo()
 
     def test_odd_file_names(self, weights, capsys):
         odd = weights.rename(weights.with_name('it\'s <"人物"> two.pth.tar'))

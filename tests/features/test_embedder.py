@@ -32,7 +32,7 @@ def pixels(count, seed=0):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [("shufflenet_v2_x0_5", precision) for precision in PRECISIONS] + [("osnet_x0_25", PRECISIONS[0])],
+    [("shufflenet_v2_x0_5", torch.float32), ("shufflenet_v2_x0_5", torch.bfloat16), ("osnet_x0_25", torch.float32)],
 )
 def test_company_changes_no_bit(name, precision, device):
     embedder, images = make_embedder(precision, name, device), pixels(21)

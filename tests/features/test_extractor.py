@@ -16,6 +16,7 @@ from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.features.precision import choose_precision
 from hhcl_torchreid.models import ReIDModel
 
 pytestmark = [
@@ -266,6 +267,27 @@ class TestSettings:
     def test_pixel_norm(self, trained, paths):
         raw = FeatureExtractor(model_path=trained[0], pixel_norm=False, device="cpu", verbose=False)
         assert_close(raw(paths[0])[0], slow_features(paths[0], trained[1], mean=[0] * 3, std=[1] * 3))
+
+    @pytest.mark.parametrize(
+        ("amp", "trained_in", "expected"),
+        [
+            (None, "bf16", torch.bfloat16),
+            (None, "off", torch.float32),
+            ("off", "bf16", torch.float32),
+            ("bf16", "off", torch.bfloat16),
+            (None, "fp16", choose_precision("auto", torch.device("cpu"))),  # which no CPU can do
+            (None, "auto", choose_precision("auto", torch.device("cpu"))),
+        ],
+    )
+    def test_arithmetic_is_that_of_training(self, amp, trained_in, expected, tmp_path):
+        model = build_model("shufflenet_v2_x0_5", pretrained=False)
+        path = checkpoint_of(model, tmp_path / "model.pth.tar", **{"train.amp": trained_in})
+        extractor = FeatureExtractor(model_path=path, device="cpu", verbose=False, amp=amp)
+        assert extractor.embedder.precision == expected
+
+    def test_weights_alone_are_computed_in_float32(self):
+        extractor = FeatureExtractor(model_path=RENDERED, device="cpu", verbose=False)
+        assert extractor.embedder.precision == torch.float32
 
     def test_a_single_image_size_is_a_square(self, trained):
         square = FeatureExtractor(model_path=trained[0], image_size=64, device="cpu", verbose=False)

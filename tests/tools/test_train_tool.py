@@ -75,7 +75,7 @@ def test_train_then_resume_then_evaluate(call, tmp_path):
 
 @pytest.mark.parametrize("amp", ["off", "bf16"])
 def test_identities_at_the_end_are_those_of_the_tool(call, data_root, tmp_path, capsys, amp):
-    code, output, error = call(test__identities=True, train__amp=amp, data__height=32, data__width=16)
+    code, output, error = call(test__identities=True, train__amp=amp, engine__iters=1, data__height=32, data__width=16)
     assert code == 0, error
     folder = tmp_path / "log" / "identities"
     assert str(folder / "index.html") in output and (folder / "index.html").exists()
