@@ -82,7 +82,7 @@ def test_odd_values_are_refused_or_right(key, tmp_path):
         file.write_text("".join(f"{section}: {{" for section in sections) + f"{name}: {value}" + "}" * len(sections))
         accepted.append(refused_or_right(key, path=str(file)))
     assert refused_or_right(key, options=[key, repr(SETTINGS[key].default)]) is not None
-    for cfg in [cfg for cfg in accepted if cfg is not None][:3]:
+    for cfg in [cfg for cfg in accepted if cfg is not None][:1]:
         file.write_text(cfg.dump())
         assert load_config(str(file)) == cfg
 
@@ -159,7 +159,7 @@ def test_defaults_are_of_their_own():
     assert get_default_config().data.sources == ["market1501"]
 
 
-def deep(open_, close, depth=2_000):
+def deep(open_, close, depth=600):
     return open_ * depth + close * depth
 
 
@@ -196,7 +196,7 @@ MERGES = "a: &a {k: 1}\n" + "".join(
         ("train: {<<: {lr: 0.1}}\n", "train.<<"),
         (deep("[", "]"), "too deep"),
         (deep("{a: ", "}"), "too deep"),
-        ("- " * 2_000, "too deep"),
+        ("- " * 600, "too deep"),
         ("x" * 100_001, "100000 bytes"),
         ("# " + "x" * 10**7, "100000 bytes"),
         (b"train: {optim: '\xff'}", "UTF-8"),
