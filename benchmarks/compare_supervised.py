@@ -50,8 +50,8 @@ def adapt_batch_norm(cfg: CfgNode) -> dict[str, Any]:
     """Tests the start with batch-norm statistics of the unlabelled training images: what needs no training at all."""
     model = runner.build_model_from_config(cfg)
     engine = runner.build_engine(cfg, runner.build_datamanager(cfg), model)
-    order = torch.randperm(len(engine.bank), generator=torch.Generator().manual_seed(cfg.train.seed))
-    batches = engine.bank.batches(order.split(cfg.train.batch_size))
+    order = torch.randperm(len(engine.store), generator=torch.Generator().manual_seed(cfg.train.seed))
+    batches = engine.store.batches(order.split(cfg.train.batch_size))
     estimate_statistics(model, (normalize_images(images, engine.mean, engine.std) for images in batches))
     engine.run(save_dir=cfg.data.save_dir, test_only=True)
     (result,) = engine.results.values()

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from . import distributed
 from .checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
 from .clustering import re_ranking
-from .data.bank import ImageBank
 from .data.images import DecodedImages
 from .data.loader import AugmentedBatches, TestBatches
 from .data.sampler import CrossCameraBatchSampler, check_batch_size
+from .data.store import ImageStore
 from .data.transforms import BatchAugmentation, normalize_images
 from .errors import InputError, explain_out_of_memory
 from .evaluation.ranking import evaluate_rank
@@ -85,7 +85,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         precise_bn (int, optional): batches of training images over which the running statistics of batch norm are
             estimated anew before the first epoch and after every one. Default is 0: running averages, as published.
         cache (str, optional): where decoded images stay: "gpu", "ram", "off", or "auto", which measures what is free,
-            see ``hhcl_torchreid.data.bank``. Default is "auto".
+            see ``hhcl_torchreid.data.store``. Default is "auto".
         amp (str, optional): arithmetic of the network: "off" (full float32, which also turns TF32 convolutions off in
             this process), "bf16", "fp16", or "auto", which takes what the processor has units for. Loss, memory and
             distances are float32 always. Default is "auto".
@@ -213,7 +213,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         unlabelled = int((self.identities < 0).sum())
         if self.use_identities and unlabelled:
             raise InputError(f"{unlabelled} training images have no true label: set engine.labels to 'clusters'")
-        self.bank = self._make_bank(self.records, cache, "training images")
+        self.store = self._make_store(self.records, cache, "training images")
         self.test_loader = {
             name: {
                 split: self._make_test_batches(loader, cache, f"{split} images of {name}")
@@ -233,12 +233,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         self.max_epoch = 0
         self.visrank_at_end = False
 
-    def _make_bank(self, records: Sequence[tuple[str, int, int, int]], cache: str, name: str) -> ImageBank:
+    def _make_store(self, records: Sequence[tuple[str, int, int, int]], cache: str, name: str) -> ImageStore:
         images = DecodedImages(records, self.datamanager.height, self.datamanager.width)
-        return ImageBank(images, cache, self.datamanager.train_loader.num_workers, self.device, name)
+        return ImageStore(images, cache, self.datamanager.train_loader.num_workers, self.device, name)
 
     def _make_test_batches(self, loader: Any, cache: str, name: str) -> TestBatches:
-        return TestBatches(self._make_bank(loader.dataset.data, cache, name), loader.batch_size)
+        return TestBatches(self._make_store(loader.dataset.data, cache, name), loader.batch_size)
 
     def run(
         self,
@@ -352,11 +352,11 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         """Gives the features of the next extraction and test batch-norm statistics of the weights as they are."""
         if self.precise_bn == 0:
             return
-        order = torch.from_numpy(self._generator("statistics").permutation(len(self.bank)))
+        order = torch.from_numpy(self._generator("statistics").permutation(len(self.store)))
         of_one_size = len(order) // self.batch_size or 1
         chosen = order.split(self.batch_size)[: min(self.precise_bn, of_one_size)]
         with self._autocast():
-            batches = (normalize_images(images, self.mean, self.std) for images in self.bank.batches(chosen))
+            batches = (normalize_images(images, self.mean, self.std) for images in self.store.batches(chosen))
             estimate_statistics(self.model, tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None))
 
     def _start_epoch(self, row: dict[str, Any]) -> AugmentedBatches:
@@ -373,7 +373,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
             generator = torch.Generator().manual_seed(int(self._generator("memory").integers(2**62)))
             self.memory.rebuild(features, self.labels.to(features.device), generator)
         batches = AugmentedBatches(
-            self.bank,
+            self.store,
             self.labels,
             CrossCameraBatchSampler(
                 self.labels.numpy(),
@@ -409,12 +409,12 @@ class ImageHHCLEngine(torchreid.engine.Engine):
         """
         self.set_model_mode("eval")
         # In whole batches, so that a feature does not depend on the number of processes.
-        of_ranks = distributed.parts(len(self.bank), self.batch_size)
+        of_ranks = distributed.parts(len(self.store), self.batch_size)
         own = of_ranks[distributed.rank()]
         features = [torch.empty(0, self.model.feature_dim, device=self.device)]
         total = own.stop - own.start
         with tqdm(total=total, desc="extract features", unit="img", disable=None, leave=False) as progress:
-            for _, images in self.bank.in_order(self.batch_size, own):
+            for _, images in self.store.in_order(self.batch_size, own):
                 features.append(self.extract_features(images))
                 progress.update(len(images))
         return distributed.gather_rows(torch.cat(features), of_ranks)
@@ -752,7 +752,7 @@ class ImageHHCLEngine(torchreid.engine.Engine):
 
     def _write_pictures(self) -> None:
         if self.labels is not None:
-            reports.draw_clusters(self.bank, self.labels, self.cameras, Path(self.save_dir, "clusters.png"))
+            reports.draw_clusters(self.store, self.labels, self.cameras, Path(self.save_dir, "clusters.png"))
         for name in self.test_loader:
             folder = Path(self.save_dir, "visrank_" + name)
             if folder.is_dir():

@@ -123,19 +123,19 @@ def load_images(
         # Its own, so that loading draws nothing from the generator that training depends on.
         generator=torch.Generator(),
     )
-    bank = torch.empty(len(images), 3, images.height, images.width, dtype=torch.uint8, device=device)
+    pixels = torch.empty(len(images), 3, images.height, images.width, dtype=torch.uint8, device=device)
     unreadable: list[str] = []
     filled = 0
     with tqdm(total=len(images), desc=description, unit="img", disable=None, leave=False) as progress:
         for batch in loader:
-            bank[filled : filled + len(batch["img"])] = batch["img"]
+            pixels[filled : filled + len(batch["img"])] = batch["img"]
             unreadable += [
                 path for path, readable in zip(batch["impath"], batch["readable"], strict=True) if not readable
             ]
             filled += len(batch["img"])
             progress.update(len(batch["img"]))
     check_readable(unreadable)
-    return bank
+    return pixels
 
 
 def check_readable(unreadable: Sequence[str]) -> None:

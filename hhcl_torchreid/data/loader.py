@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ..distributed import own_part
-from .bank import ImageBank
 from .sampler import CrossCameraBatchSampler
+from .store import ImageStore
 from .transforms import AugmentationDraws, BatchAugmentation
 
 __all__ = ["AugmentedBatches", "TestBatches"]
@@ -20,11 +20,11 @@ __all__ = ["AugmentedBatches", "TestBatches"]
 class AugmentedBatches:
     """Iterates over the batches of one epoch, in the form that torchreid's training loop takes.
 
-    A batch is ``{"img": (B, 3, H, W) float32 on the bank's device, "pid": (B,) int64 pseudo labels on the CPU}``. In a
+    A batch is ``{"img": (B, 3, H, W) float32 on the store's device, "pid": (B,) int64 pseudo labels on the CPU}``. In a
     run of several processes each makes the images of its own part of the batch only; chance decides as it would in one.
 
     Args:
-        bank (ImageBank): every training image.
+        store (ImageStore): every training image.
         labels (Tensor): (N,) int64 on the CPU, the pseudo label of each.
         sampler (CrossCameraBatchSampler): which images meet.
         augmentation (BatchAugmentation): what happens to them.
@@ -37,14 +37,14 @@ class AugmentedBatches:
 
     def __init__(
         self,
-        bank: ImageBank,
+        store: ImageStore,
         labels: Tensor,
         sampler: CrossCameraBatchSampler,
         augmentation: BatchAugmentation,
         generator: np.random.Generator,
         group_size: int,
     ) -> None:
-        self.bank = bank
+        self.store = store
         self.labels = labels
         self.sampler = sampler
         self.augmentation = augmentation
@@ -56,13 +56,13 @@ class AugmentedBatches:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        # The bank may look ahead, so that its workers have something to decode.
+        # The store may look ahead, so that its workers have something to decode.
         chosen, ahead = itertools.tee(self.sampler)
         started = time.monotonic()
         own_ahead = (indices[own_part(len(indices), self.group_size)] for indices in ahead)
-        for indices, images in zip(chosen, self.bank.batches(own_ahead), strict=True):
+        for indices, images in zip(chosen, self.store.batches(own_ahead), strict=True):
             labels = self.labels[torch.tensor(indices)]
-            if self.bank.device.type == "cuda":
+            if self.store.device.type == "cuda":
                 labels = labels.pin_memory()  # so that nobody waits when they are copied there
             batch = {"img": self._augment(images, len(indices)), "pid": labels}
             self.seconds += time.monotonic() - started
@@ -77,25 +77,25 @@ class AugmentedBatches:
 
 
 class TestBatches:
-    """Iterates over a query or gallery set as torchreid's test loaders do, with uint8 pixels on the bank's device.
+    """Iterates over a query or gallery set as torchreid's test loaders do, with uint8 pixels on the store's device.
 
     Args:
-        bank (ImageBank): the images.
+        store (ImageStore): the images.
         batch_size (int): images per batch; the last batch may be smaller.
     """
 
     __test__ = False  # pytest collects by this name
 
-    def __init__(self, bank: ImageBank, batch_size: int) -> None:
-        self.bank = bank
+    def __init__(self, store: ImageStore, batch_size: int) -> None:
+        self.store = store
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.bank) // self.batch_size)
+        return -(-len(self.store) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for indices, images in self.bank.in_order(self.batch_size):
-            records = [self.bank.images.records[index] for index in indices]
+        for indices, images in self.store.in_order(self.batch_size):
+            records = [self.store.images.records[index] for index in indices]
             paths, identities, cameras, datasets = zip(*records, strict=True)
             yield {
                 "img": images,

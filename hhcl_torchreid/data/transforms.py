@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import functional as image_functional
 
 from ..errors import InputError
-from .bank import to_device
+from .store import to_device
 
 __all__ = ["AugmentationDraws", "BatchAugmentation", "draw_augmentation", "normalize_images"]
 

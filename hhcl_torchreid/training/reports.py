@@ -15,8 +15,8 @@ from torch import Tensor
 from torchvision.transforms import functional as image_functional
 from torchvision.utils import make_grid
 
-from ..data.bank import ImageBank
 from ..data.screening import LeftOut
+from ..data.store import ImageStore
 from ..files import csv_text, writing
 
 __all__ = [
@@ -147,12 +147,12 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
 
 
 def draw_clusters(
-    bank: ImageBank, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
+    store: ImageStore, labels: Tensor, cameras: np.ndarray, path: str | Path, rows: int = 12, columns: int = 12
 ) -> None:
     """Draws a sheet of clusters, one a row, from the largest down; a row goes through its cameras in turn.
 
     Args:
-        bank: the N images.
+        store: the N images.
         labels: (N,) int64, -1 for outliers.
         cameras: (N,) int.
         path: the PNG file.
@@ -168,7 +168,7 @@ def draw_clusters(
         shown.append(_alternate(members, cameras)[:columns])
     if shown:
         tiles: list[Tensor] = []
-        for images in bank.batches(shown):
+        for images in store.batches(shown):
             blank = images.new_full((columns - len(images), *images.shape[1:]), 255)
             tiles += torch.cat([images, blank]).cpu()
         sheet = make_grid(tiles, nrow=columns, padding=4, pad_value=255)

@@ -174,7 +174,7 @@ def test_off_is_all_of_float32_and_the_others_leave_tf32_as_it_is(make_engine):
         torch.backends.cudnn.allow_tf32 = before
 
 
-def test_from_the_bank_to_the_last_convolution_all_is_channels_last(data_root, tmp_path):
+def test_from_the_store_to_the_last_convolution_all_is_channels_last(data_root, tmp_path):
     settings = {"data.root": str(data_root), "data.height": 64, "data.width": 32, "data.workers": 0}
     settings |= {"model.name": "resnet18", "model.pretrained": False, "use_gpu": False}
     settings |= {"sampler.num_instances": 4, "train.batch_size": 16, "train.bn_groups": 2, "engine.iters": 1}

@@ -1,4 +1,4 @@
-"""The image bank: the same pixels wherever they stay, and a choice of where that says why."""
+"""The image store: the same pixels wherever they stay, and a choice of where that says why."""
 
 import numpy as np
 import psutil
@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torchvision import transforms as T
 
-from hhcl_torchreid.data.bank import ImageBank, choose_cache, free_memory
 from hhcl_torchreid.data.images import DecodedImages
 from hhcl_torchreid.data.loader import TestBatches
+from hhcl_torchreid.data.store import ImageStore, choose_cache, free_memory
 from hhcl_torchreid.data.transforms import normalize_images
 from hhcl_torchreid.errors import InputError
 
@@ -33,17 +33,17 @@ def records(tmp_path_factory):
     return records
 
 
-def make_bank(records, *args):
-    return ImageBank(DecodedImages(records, 64, 32), *args)
+def make_store(records, *args):
+    return ImageStore(DecodedImages(records, 64, 32), *args)
 
 
 @pytest.mark.parametrize(("cache", "workers", "device"), PLACES)
 def test_pixels_are_those_of_the_test_transform_wherever_they_stay(records, cache, workers, device):
-    bank = make_bank(records, cache, workers, device)
+    store = make_store(records, cache, workers, device)
     resize = T.Resize((64, 32), interpolation=T.InterpolationMode.BICUBIC)
     transform = T.Compose([resize, T.ToTensor(), T.Normalize(MEAN, STD)])
     for _ in range(2):  # decoding now, and what was decoded before
-        batches = list(bank.batches([[3, 0, 3], [6]]))
+        batches = list(store.batches([[3, 0, 3], [6]]))
         assert [len(batch) for batch in batches] == [3, 1]
         for batch, indices in zip(batches, ([3, 0, 3], [6]), strict=True):
             assert batch.device.type == device and batch.dtype == torch.uint8
@@ -53,8 +53,8 @@ def test_pixels_are_those_of_the_test_transform_wherever_they_stay(records, cach
 
 @pytest.mark.parametrize("cache", ["ram", "off"])
 def test_test_batches_are_torchreids_with_every_image_once(records, cache):
-    batches = list(TestBatches(make_bank(records, cache), 3))
-    assert len(batches) == len(TestBatches(make_bank(records, cache), 3)) == 3
+    batches = list(TestBatches(make_store(records, cache), 3))
+    assert len(batches) == len(TestBatches(make_store(records, cache), 3)) == 3
     rows = [
         (path, int(pid), int(camera), int(dataset))
         for batch in batches
@@ -63,7 +63,7 @@ def test_test_batches_are_torchreids_with_every_image_once(records, cache):
         )
     ]
     assert rows == records
-    (expected,) = make_bank(records, cache).batches([range(7)])
+    (expected,) = make_store(records, cache).batches([range(7)])
     assert torch.equal(torch.cat([batch["img"] for batch in batches]), expected)
 
 
@@ -71,7 +71,7 @@ def test_loading_draws_nothing_from_the_generator_that_training_depends_on(recor
     states = []
     for cache in ("ram", "off"):
         torch.manual_seed(5)
-        list(make_bank(records, cache).batches([[0], [1]]))
+        list(make_store(records, cache).batches([[0], [1]]))
         states.append(torch.get_rng_state())
     torch.manual_seed(5)
     assert all(torch.equal(state, torch.get_rng_state()) for state in states)
@@ -93,7 +93,7 @@ def test_a_place_without_room_is_refused_in_a_sentence():
 @pytest.mark.parametrize(("cache", "named"), [("gpu", "uses none"), ("disk", "'disk'")])
 def test_a_cache_that_is_not_there_is_refused(records, cache, named):
     with pytest.raises(InputError, match=named):
-        make_bank(records, cache)
+        make_store(records, cache)
 
 
 def test_free_memory_is_at_most_what_the_machine_has_left():
@@ -110,6 +110,6 @@ def test_auto_prefers_the_gpu():
 @pytest.mark.parametrize("cache", ["ram", "off"])
 def test_unreadable_images_are_named(records, cache, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    bank = make_bank([*records, (str(tmp_path / "broken.jpg"), 0, 0, 0)], cache)
+    store = make_store([*records, (str(tmp_path / "broken.jpg"), 0, 0, 0)], cache)
     with pytest.raises(InputError, match=r"1 unreadable.*broken.jpg"):
-        list(bank.batches([range(8)]))
+        list(store.batches([range(8)]))

@@ -1,4 +1,4 @@
-"""Image banks: decoded images in the memory of the GPU or of the machine, or decoded anew for every batch."""
+"""Image stores: decoded images in the memory of the GPU or of the machine, or decoded anew for every batch."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..distributed import processes_here
 from ..errors import InputError
 from .images import DecodedImages, check_readable, load_images
 
-__all__ = ["CACHES", "ImageBank", "choose_cache", "free_memory", "to_device"]
+__all__ = ["CACHES", "ImageStore", "choose_cache", "free_memory", "to_device"]
 
 CACHES = ("auto", "gpu", "ram", "off")
 
@@ -28,7 +28,7 @@ CGROUP_FILES = (
 )
 
 
-class ImageBank:
+class ImageStore:
     """The images of one data set by their numbers, as batches of pixels on the device that takes them.
 
     With a cache, all of them are decoded when the first batch is asked for, and stay. Without, worker processes decode
