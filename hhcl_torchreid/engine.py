@@ -15,31 +15,17 @@ from tqdm import tqdm
 from . import distributed
 from .checkpoint import save_checkpoint
 from .config import get_default_config
-from .data.loader import AugmentedBatches, make_store, make_test_loaders
-from .data.sampler import BatchPlan
-from .data.transforms import BatchAugmentation
+from .data import AugmentedBatches, BatchAugmentation, BatchPlan, make_store
 from .errors import InputError, explain_out_of_memory
-from .evaluation.agreement import agreement
-from .evaluation.engine import RetrievalEngine
-from .evaluation.retrieval import findable_targets
-from .evaluation.self_retrieval import self_retrieval
-from .features.embedder import Embedder
-from .features.precision import use_precision
-from .features.statistics import estimate_statistics
+from .evaluation import RetrievalEngine, agreement, self_retrieval
+from .features import Embedder, estimate_statistics, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
-from .labels import Images, Labeler, TrueLabels, build_labeler
-from .labels.epoch import label_epoch
+from .labels import Images, Labeler, TrueLabels, build_labeler, hand_over, label_epoch
 from .memory import HybridMemory
 from .models.batch_norm import InGroups
 from .stopwatch import Stopwatch
-from .training import reports
-from .training.checks import check_engine, tell_of_cameras
-from .training.folder import RunFolder
-from .training.history import History, make_writer
-from .training.losses import Losses
-from .training.state import TrainingState
-from .training.teacher import make_teacher
+from .training import History, Losses, RunFolder, TrainingState, check_engine, make_teacher, make_writer, reports
 
 __all__ = ["ImageHHCLEngine"]
 
@@ -60,8 +46,7 @@ class ImageHHCLEngine(RetrievalEngine):
     running statistics are those of one process. The main process alone evaluates, prints and writes files.
 
     Reference:
-        Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning for Unsupervised Person Re-Identification. IC-NIDC
-        2021. arXiv 2109.12333.
+        Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning. IC-NIDC 2021. arXiv 2109.12333.
 
     Args:
         datamanager (DataManager): a ``torchreid.data.ImageDataManager``; its ``batch_size_train`` is the batch, P * K.
@@ -133,20 +118,18 @@ class ImageHHCLEngine(RetrievalEngine):
         self.plan = BatchPlan(datamanager.train_loader.batch_size, num_instances, iters, bn_groups)
         check_engine(datamanager, model, self.plan, precise_bn)
         device = next(model.parameters()).device
-        normalize = datamanager.transform_te.transforms[-1]
+        scale = datamanager.transform_te.transforms[-1].mean, datamanager.transform_te.transforms[-1].std
         self.teacher = make_teacher(model, teacher)
         judged = self.teacher.module if self.teacher else model
-        embedder = Embedder(judged, normalize.mean, normalize.std, use_precision(amp, device))
-        test_loader = make_test_loaders(datamanager, findable_targets(datamanager.test_loader), cache, device)
-        super().__init__(datamanager, use_gpu, embedder, test_loader)
+        embedder = Embedder(judged, *scale, use_precision(amp, device))
+        super().__init__(datamanager, use_gpu, embedder, cache)
         self.writer: Any = None
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
         if self.teacher:
             self.register_model("teacher", self.teacher.module)
         self.precise_bn, self.seed, self.description = precise_bn, seed, description or {}
-        size = (datamanager.height, datamanager.width)
-        self.augmentation = BatchAugmentation(transforms, *size, normalize.mean, normalize.std)
+        self.augmentation = BatchAugmentation(transforms, datamanager.height, datamanager.width, *scale)
         self.memory_settings = {"num_instances": num_instances, **memory}
         # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
         self.memory = HybridMemory(1, 1, **self.memory_settings)
@@ -154,11 +137,10 @@ class ImageHHCLEngine(RetrievalEngine):
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(self.train_loader.dataset.data)
         self.images = Images.of_records(self.records)
-        tell_of_cameras(self.images.cameras, self.memory)
+        reports.tell_of_cameras(self.images.cameras, self.memory)
         self.identities = np.array([identity for _, identity, _, _ in self.records])
-        self.labeler = labeler if labeler and labels == "clusters" else build_labeler(labels, get_default_config())
-        if isinstance(self.labeler, TrueLabels):
-            self.labeler.learn_from(self.identities.tolist())
+        chosen = labeler if labeler and labels == "clusters" else build_labeler(labels, get_default_config())
+        self.labeler = hand_over(chosen, self.identities.tolist())
         self.labels: Tensor | None = None
         self.store = make_store(datamanager, self.records, cache, device, "training images")
 

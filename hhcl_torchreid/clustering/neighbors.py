@@ -103,10 +103,10 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
         blocks = map_blocks(
             len(queries),
             rows_at_once(gallery, k, memory_budget),
-            lambda start, stop: _largest(queries[start:stop] @ gallery.T, k),
+            lambda start, stop: largest_in_rows(queries[start:stop] @ gallery.T, k),
             "the search",
         )
-        blocks = blocks or [_largest(queries @ gallery.T, k)]
+        blocks = blocks or [largest_in_rows(queries @ gallery.T, k)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     else:
         neighbors, similarities = _search_tiles(gallery, 0, len(queries), k, memory_budget, queries=queries)
@@ -158,7 +158,7 @@ def search(
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
-        search_block = partial(_faiss_block, _gpu_resources()) if backend == "faiss" else _torch_block
+        search_block = partial(_faiss_block, _gpu_resources()) if backend == "faiss" else torch_block
         blocks = map_blocks(
             last - first,
             rows_at_once(features, k, memory_budget),
@@ -168,7 +168,7 @@ def search(
         # Of many processes and few images, some have no rows of their own.
         blocks = blocks or [search_block(features, first, last, k, lowest)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    neighbors, similarities = _in_order(neighbors.to(features.device), similarities.to(features.device), first)
+    neighbors, similarities = in_order(neighbors.to(features.device), similarities.to(features.device), first)
     return neighbors if rows else agree_on_copies(features, neighbors, similarities), similarities
 
 
@@ -178,14 +178,14 @@ def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> 
     return rows_within(memory_budget, 4 * len(features) + 40 * math.isqrt(k * len(features)))
 
 
-def _torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
+def torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
     similarities = features[start:stop] @ features.T
     if lowest is not None:
         lowest[start:stop] = similarities.amin(dim=1)
-    return _largest(similarities, k)
+    return largest_in_rows(similarities, k)
 
 
-def _largest(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def largest_in_rows(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Columns and values of the ``k`` largest of every row.
 
     They lie in the ``k`` groups of columns with the largest maxima, which one pass over all values finds. Selecting
@@ -283,7 +283,7 @@ def _gpu_resources() -> Any:
     return faiss.StandardGpuResources()
 
 
-def _in_order(neighbors: Tensor, similarities: Tensor, first: int) -> tuple[Tensor, Tensor]:
+def in_order(neighbors: Tensor, similarities: Tensor, first: int) -> tuple[Tensor, Tensor]:
     """Sorts neighbours by similarity, and equals by row number, after putting every row first among its own.
 
     The rows are those from ``first`` on.

@@ -122,14 +122,17 @@ def make_store(
 
 
 def make_test_loaders(
-    datamanager: Any, targets: Mapping[str, Mapping[str, Any]], cache: str, device: torch.device
+    datamanager: Any, targets: Mapping[str, Mapping[str, Any]], cache: str, device: torch.device, multiple: int
 ) -> dict[str, dict[str, TestBatches]]:
-    """Stands in for torchreid's test loaders: data set -> ``"query"`` and ``"gallery"`` -> batches of the same."""
+    """Stands in for torchreid's test loaders: data set -> ``"query"`` and ``"gallery"`` -> batches of the same.
+
+    A batch is of the data manager's size, rounded up to a ``multiple`` of what the network takes at once.
+    """
     return {
         name: {
             split: TestBatches(
                 make_store(datamanager, loader.dataset.data, cache, device, f"{split} images of {name}"),
-                loader.batch_size,
+                -(-loader.batch_size // multiple) * multiple,
             )
             for split, loader in loaders.items()
         }

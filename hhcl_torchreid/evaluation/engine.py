@@ -9,10 +9,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import distributed
-from ..data.loader import TestBatches
+from ..data.loader import TestBatches, make_test_loaders
 from ..errors import explain_out_of_memory
 from ..features.embedder import Embedder
-from .retrieval import TestSet, retrieve
+from .retrieval import TestSet, findable_targets, retrieve
 
 __all__ = ["RetrievalEngine"]
 
@@ -24,22 +24,17 @@ class RetrievalEngine(torchreid.engine.Engine):
         datamanager (DataManager): of torchreid.
         use_gpu (bool): use gpu.
         embedder (Embedder): makes the features.
-        test_loader (dict): data set -> ``"query"`` and ``"gallery"`` -> ``TestBatches``.
+        cache (str): where decoded images stay, see :class:`~hhcl_torchreid.data.store.ImageStore`.
 
     Attributes:
         results (dict): the last test: data set -> ``mAP``, ``Rank-1``, ... as fractions.
     """
 
-    def __init__(
-        self,
-        datamanager: Any,
-        use_gpu: bool,
-        embedder: Embedder,
-        test_loader: dict[str, dict[str, TestBatches]],
-    ) -> None:
+    def __init__(self, datamanager: Any, use_gpu: bool, embedder: Embedder, cache: str) -> None:
         super().__init__(datamanager, use_gpu)
         self.embedder = embedder
-        self.test_loader = test_loader
+        targets = findable_targets(datamanager.test_loader)
+        self.test_loader = make_test_loaders(datamanager, targets, cache, embedder.device, embedder.images_at_once)
         self.results: dict[str, dict[str, float]] = {}
 
     def extract_features(self, input: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """From features to pseudo labels, once per epoch."""
 
-from .base import LABELERS, Images, Labeler, TrueLabels, build_labeler, register_labeler
+from .base import LABELERS, Images, Labeler, TrueLabels, build_labeler, hand_over, register_labeler
 from .clusters import PseudoLabeler
+from .epoch import label_epoch
 
 __all__ = [
     "LABELERS",
@@ -10,5 +11,7 @@ __all__ = [
     "PseudoLabeler",
     "TrueLabels",
     "build_labeler",
+    "hand_over",
+    "label_epoch",
     "register_labeler",
 ]

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import distributed
 from ..data.sampler import BatchPlan, check_batch_size
 from ..errors import InputError
-from ..memory import HybridMemory
 
-__all__ = ["check_engine", "tell_of_cameras"]
+__all__ = ["check_engine"]
 
 
 def check_engine(datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn: int) -> None:
@@ -28,17 +26,6 @@ def check_engine(datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn
         raise InputError(f"engine.iters is {plan.iters}: an epoch takes at least one step")
     if precise_bn < 0:
         raise InputError(f"train.precise_bn is {precise_bn}: give a number of batches, or 0 for running averages")
-
-
-def tell_of_cameras(cameras: Tensor, memory: HybridMemory) -> None:
-    """Says once that the memory's camera terms have nothing to do where there are no two cameras.
-
-    Args:
-        cameras: (N,) int64 of the training images.
-        memory: as the run will build it.
-    """
-    if memory.needs_cameras and len(torch.unique(cameras)) < 2:
-        print("=> All training images are of one camera, or of unknown ones: hhcl.camera_* and harmonic have no effect")
 
 
 def _check_groups(bn_groups: int, batch_size: int) -> None:

@@ -16,6 +16,7 @@ from ..data.screening import LeftOut
 from ..data.store import ImageStore
 from ..distributed import main_only
 from ..files import csv_text, replacing
+from ..memory import HybridMemory
 from .folder import RunFolder
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "draw_curves",
     "draw_rankings",
     "draw_run",
+    "tell_of_cameras",
     "write_labels",
     "write_left_out",
 ]
@@ -187,6 +189,17 @@ def draw_run(
     for name in test_sets:
         if folder.visrank(name).is_dir():
             draw_rankings(folder.visrank(name), folder.rankings(name))
+
+
+def tell_of_cameras(cameras: Tensor, memory: HybridMemory) -> None:
+    """Says once that the memory's camera terms have nothing to do where there are no two cameras.
+
+    Args:
+        cameras: (N,) int64 of the training images.
+        memory: as the run will build it.
+    """
+    if memory.needs_cameras and len(torch.unique(cameras)) < 2:
+        print("=> All training images are of one camera, or of unknown ones: hhcl.camera_* and harmonic have no effect")
 
 
 def comparison_table(columns: Mapping[str, Mapping[str, float]]) -> str:

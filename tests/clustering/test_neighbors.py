@@ -116,7 +116,7 @@ def test_the_largest_are_found_by_their_groups(device, num_columns, k, seed):
     k = min(k, num_columns)
     # Few distinct values: ties within groups and between them.
     values = torch.randint(50, (5, num_columns), generator=torch.Generator().manual_seed(seed)).float().to(device)
-    columns, largest = neighbors._largest(values, k)
+    columns, largest = neighbors.largest_in_rows(values, k)
     assert torch.equal(largest, values.sort(dim=1, descending=True).values[:, :k])
     assert torch.equal(values.gather(1, columns), largest)
     assert all(len(set(row)) == k for row in columns.tolist())
@@ -215,8 +215,8 @@ class ShortMemory:
 def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):
     features = unit_rows(100, 8)
     expected = k_nearest_neighbors(features, 5, backend="torch")
-    short = ShortMemory(neighbors._torch_block, limit=30)
-    monkeypatch.setattr(neighbors, "_torch_block", short)
+    short = ShortMemory(neighbors.torch_block, limit=30)
+    monkeypatch.setattr(neighbors, "torch_block", short)
     assert torch.equal(k_nearest_neighbors(features, 5, backend="torch"), expected)
     assert short.sizes == [100, 25, 25, 25, 25]
 
@@ -237,7 +237,7 @@ def test_tiles_shrink_where_memory_is_short(monkeypatch):
 
 
 def test_hopeless_memory_is_one_clear_sentence(monkeypatch):
-    monkeypatch.setattr(neighbors, "_torch_block", ShortMemory(neighbors._torch_block, limit=0))
+    monkeypatch.setattr(neighbors, "torch_block", ShortMemory(neighbors.torch_block, limit=0))
     with pytest.raises(InputError, match=r"Out of memory in the neighbour search.*even one row.*move the features"):
         k_nearest_neighbors(unit_rows(100, 8), 5, backend="torch")
 
@@ -249,7 +249,7 @@ def test_out_of_memory_between_blocks_is_one_clear_sentence(error, monkeypatch):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(neighbors, "_in_order", fail)
+    monkeypatch.setattr(neighbors, "in_order", fail)
     with pytest.raises(InputError, match=r"Out of memory in the neighbour search: free memory"):
         k_nearest_neighbors(unit_rows(10, 8), 3)
 
