@@ -206,12 +206,12 @@ def optimizer_kwargs(cfg: CfgNode) -> dict[str, Any]:
 
 
 def lr_scheduler_kwargs(cfg: CfgNode) -> dict[str, Any]:
-    """The arguments of ``torchreid.optim.build_lr_scheduler``."""
+    """The arguments of ``torchreid.optim.build_lr_scheduler``, whose schedule begins after the warm-up."""
     return {
         "lr_scheduler": cfg.train.lr_scheduler,
         "stepsize": cfg.train.stepsize,
         "gamma": cfg.train.gamma,
-        "max_epoch": cfg.train.max_epoch,
+        "max_epoch": max(cfg.train.max_epoch - cfg.train.warmup_epochs, 1),
     }
 
 

@@ -17,7 +17,7 @@ from .checkpoint import save_checkpoint
 from .config import get_default_config
 from .data import AugmentedBatches, BatchAugmentation, BatchPlan, make_store
 from .errors import InputError, explain_out_of_memory
-from .evaluation import RetrievalEngine, agreement, self_retrieval
+from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retrieval
 from .features import Embedder, estimate_statistics, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
@@ -119,15 +119,15 @@ class ImageHHCLEngine(RetrievalEngine):
         check_engine(datamanager, model, self.plan, precise_bn)
         device = next(model.parameters()).device
         scale = datamanager.transform_te.transforms[-1].mean, datamanager.transform_te.transforms[-1].std
+        embedder = Embedder(model, *scale, use_precision(amp, device))
         self.teacher = make_teacher(model, teacher)
-        judged = self.teacher.module if self.teacher else model
-        embedder = Embedder(judged, *scale, use_precision(amp, device))
         super().__init__(datamanager, use_gpu, embedder, cache)
         self.writer: Any = None
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
         if self.teacher:
-            self.register_model("teacher", self.teacher.module)
+            embedder.model = self.teacher.network
+            self.register_model("teacher", self.teacher.network)
         self.precise_bn, self.seed, self.description = precise_bn, seed, description or {}
         self.augmentation = BatchAugmentation(transforms, datamanager.height, datamanager.width, *scale)
         self.memory_settings = {"num_instances": num_instances, **memory}
@@ -293,7 +293,7 @@ class ImageHHCLEngine(RetrievalEngine):
         had_clusters = bool(self.history.lines) and self.history.last.get("clusters", 0) >= 2
         labels_before = self.labels if had_clusters else None
         labels, found, sizes = label_epoch(self.labeler, features, self.images, self.epoch + 1, labels_before)
-        self.history.current |= sizes
+        self.history.current |= sizes | camera_agreement(found, self.images.cameras)
         if not isinstance(self.labeler, TrueLabels):
             self._judge(features, found)
             self.history.current |= agreement(found, self.identities)
@@ -322,7 +322,7 @@ class ImageHHCLEngine(RetrievalEngine):
             self.scaler.step(self.optimizer)
             self.scaler.update()
             if self.teacher:
-                self.teacher.update_parameters(self.model)
+                self.teacher.update(self.model)
             self.memory.update(features, labels, cameras)
             self.losses.add(loss)
         if (self.batch_idx + 1) % self.print_freq:

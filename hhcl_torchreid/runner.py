@@ -28,7 +28,7 @@ from .models import ReIDModel, build_model, check_input_size, load_weights
 from .models.compilation import compile_model
 from .training import reports
 from .training.folder import RunFolder
-from .training.optimization import fuse_optimizer
+from .training.optimization import fuse_optimizer, warm_up
 
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 
@@ -200,12 +200,17 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
     """
     try:
         optimizer = fuse_optimizer(torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg)))
-        scheduler = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
+        schedule = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
     labeler = build_labeler(cfg.engine.labels, cfg)
     return ImageHHCLEngine(
-        datamanager, model, optimizer, scheduler=scheduler, labeler=labeler, **config.engine_kwargs(cfg)
+        datamanager,
+        model,
+        optimizer,
+        scheduler=warm_up(schedule, cfg.train.warmup_epochs),
+        labeler=labeler,
+        **config.engine_kwargs(cfg),
     )
 
 

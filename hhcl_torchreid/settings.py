@@ -253,6 +253,12 @@ _ROWS = (
     Setting("train.lr_scheduler", "single_step", "single_step, multi_step, cosine"),
     Setting("train.stepsize", [20], "epochs", least=1, idle_while=("train.lr_scheduler", "cosine")),
     Setting("train.gamma", 0.1, least=0, idle_while=("train.lr_scheduler", "cosine")),
+    Setting(
+        "train.warmup_epochs",
+        0,
+        "epochs in which the learning rate first rises from a tenth; train.stepsize counts from their end",
+        least=0,
+    ),
     Setting("train.print_freq", 20, "iterations", least=1),
     Setting("train.seed", 1, least=0, most=2**32 - 1),
     Setting("sgd.momentum", 0.9, "of rmsprop too", least=0, idle_while=("train.optim", "adam", "amsgrad", "radam")),

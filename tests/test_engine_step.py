@@ -23,10 +23,10 @@ class WaitsForGpu(TorchDispatchMode):
 
 
 # Mode "centroid" counts labels, which it takes from the CPU; the dispatcher cannot tell those apart.
-@pytest.mark.parametrize("cameras", [{}, {"camera_weight": "entropy", "camera_proxy": 0.5}])
+@pytest.mark.parametrize("added", [{}, {"camera_weight": "entropy", "camera_proxy": 0.5, "teacher": 0.9}])
 @pytest.mark.parametrize("mode", ["hard", "hybrid", "hybrid_instances", "harmonic"])
-def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, tmp_path, mode, cameras):
-    engine = make_engine(iters=4, bn_groups=2, mode=mode, **cameras)
+def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, tmp_path, mode, added):
+    engine = make_engine(iters=4, bn_groups=2, mode=mode, **added)
     step, summaries = engine.forward_backward, []
 
     def watched_step(data):
@@ -43,9 +43,9 @@ def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, tmp_
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("cache", ["gpu", "ram"])
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
-@pytest.mark.parametrize("cameras", [{}, {"camera_weight": "entropy", "camera_proxy": 0.5}])
-def test_a_step_does_not_wait_for_the_gpu(make_engine, tmp_path, cache, amp, cameras):
-    engine = make_engine(device="cuda", iters=5, bn_groups=2, cache=cache, amp=amp, **cameras)
+@pytest.mark.parametrize("added", [{}, {"camera_weight": "entropy", "camera_proxy": 0.5, "teacher": 0.9}])
+def test_a_step_does_not_wait_for_the_gpu(make_engine, tmp_path, cache, amp, added):
+    engine = make_engine(device="cuda", iters=5, bn_groups=2, cache=cache, amp=amp, **added)
     step, pinned = engine.forward_backward, []
 
     def watched_step(data):

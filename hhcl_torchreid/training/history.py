@@ -21,6 +21,7 @@ METRIC_COLUMNS = (
     "clusters",
     "outliers",
     "largest_cluster",
+    "one_camera",
     "ari",
     "nmi",
     "self_retrieval",
@@ -32,8 +33,8 @@ METRIC_COLUMNS = (
     "seconds_data",
     "seconds_evaluate",
 )
-NEED_LABELS = ("ari", "nmi", "mAP", "rank1", "seconds_evaluate")
-IN_TENSORBOARD = ("clusters", "outliers", "largest_cluster", "ari", "nmi", "self_retrieval")
+NEED_MORE_THAN_IMAGES = ("one_camera", "ari", "nmi", "mAP", "rank1", "seconds_evaluate")
+IN_TENSORBOARD = ("clusters", "outliers", "largest_cluster", "one_camera", "ari", "nmi", "self_retrieval")
 
 
 class History:
@@ -116,9 +117,11 @@ class _NoWriter:
 
 
 def _table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """CSV in which what was not measured stays empty, without columns that need labels where there are none."""
+    """CSV in which what was not measured stays empty, without columns whose labels or cameras there never were."""
     text = io.StringIO()
-    columns = [name for name in METRIC_COLUMNS if name not in NEED_LABELS or any(name in line for line in lines)]
+    columns = [
+        name for name in METRIC_COLUMNS if name not in NEED_MORE_THAN_IMAGES or any(name in line for line in lines)
+    ]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)

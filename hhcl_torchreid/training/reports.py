@@ -79,7 +79,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         ("loss", ("loss",)),
         ("pseudo labels", ("clusters", "outliers", "largest_cluster")),
         ("pseudo labels against the truth", ("ari", "nmi")),
-        ("without any label", ("self_retrieval",)),
+        ("without any label", ("self_retrieval", "one_camera")),
     )
     measured = [panel for panel in panels if any(row.get(column) is not None for row in rows for column in panel[1])]
     num_rows = -(-len(measured) // 2)

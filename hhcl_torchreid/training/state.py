@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.lr_scheduler import SequentialLR
 
 from .. import distributed
 from ..checkpoint import load_checkpoint, random_states, restore_random_states
 from ..errors import InputError
 from ..labels import Labeler
 from .history import History
+from .teacher import Teacher
 
 __all__ = ["TrainingState"]
 
@@ -23,7 +24,7 @@ class TrainingState:
 
     Args:
         model (nn.Module): the network that learns.
-        teacher (AveragedModel, optional): the average of its weights, which then is what a checkpoint is of.
+        teacher (Teacher, optional): the average of its weights, which then is what a checkpoint is of.
         optimizer (Optimizer): of its weights.
         scheduler (LRScheduler, optional): of the learning rate.
         scaler (GradScaler): of the loss.
@@ -34,7 +35,7 @@ class TrainingState:
     def __init__(
         self,
         model: torch.nn.Module,
-        teacher: AveragedModel | None,
+        teacher: Teacher | None,
         optimizer: torch.optim.Optimizer,
         scheduler: Any,
         scaler: torch.amp.GradScaler,
@@ -52,8 +53,7 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors; readable by ``torchreid.utils.resume_from_checkpoint`` too."""
         return {
-            "state_dict": self.model.state_dict() if self.teacher is None else self.teacher.module.state_dict(),
-            **({} if self.teacher is None else {"student": self._student_dict(self.teacher)}),
+            **self._network_dicts(),
             "epoch": self.history.last["epoch"],
             "rank1": self.history.last.get("rank1", 0.0),
             "optimizer": self.optimizer.state_dict(),
@@ -67,15 +67,21 @@ class TrainingState:
             "random": random_states(),
         }
 
-    def _student_dict(self, teacher: AveragedModel) -> dict[str, Any]:
-        return {"state_dict": self.model.state_dict(), "steps": int(teacher.n_averaged)}
+    def _network_dicts(self) -> dict[str, Any]:
+        if self.teacher is None:
+            return {"state_dict": self.model.state_dict()}
+        student = {"state_dict": self.model.state_dict(), "steps": self.teacher.steps}
+        return {"state_dict": self.teacher.network.state_dict(), "student": student}
 
     def _kinds(self) -> dict[str, str]:
         """What the states of optimiser and scheduler are of: others would take some of them without a word."""
         amsgrad = any(group.get("amsgrad") for group in self.optimizer.param_groups)
+        warms_up = isinstance(self.scheduler, SequentialLR)
+        schedule = self.scheduler._schedulers[-1] if warms_up else self.scheduler
         return {
             "train.optim": type(self.optimizer).__name__ + (" with amsgrad" if amsgrad else ""),
-            "train.lr_scheduler": type(self.scheduler).__name__,
+            "train.lr_scheduler": type(schedule).__name__,
+            "train.warmup_epochs": "a warm-up" if warms_up else "no warm-up",
         }
 
     def load(self, path: str | Path) -> dict[str, Any]:
@@ -127,8 +133,8 @@ class TrainingState:
         if self.teacher is None:
             self.model.load_state_dict(checkpoint["state_dict"])
             return
-        self.teacher.module.load_state_dict(checkpoint["state_dict"])
-        self.teacher.n_averaged.fill_(checkpoint["student"]["steps"])
+        self.teacher.network.load_state_dict(checkpoint["state_dict"])
+        self.teacher.steps = int(checkpoint["student"]["steps"])
         self.model.load_state_dict(checkpoint["student"]["state_dict"])
 
     def _check_kinds(self, path: str | Path, kinds: Mapping[str, str]) -> None:
