@@ -189,7 +189,7 @@ def one_step(root, folder, settings):
             "memory": engine.memory.features,
             "results": engine.results["market1501"],
             **{f"gradient of {name}": weight.grad for name, weight in engine.model.named_parameters()},
-            **{f"tested {name}": value for name, value in engine.embedder.model.state_dict().items()},
+            **{f"buffer {name}": buffer for name, buffer in engine.embedder.model.named_buffers()},
         }
 
 
