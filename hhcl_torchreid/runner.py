@@ -25,7 +25,9 @@ from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
 from .models import ReIDModel, build_model, check_input_size, load_weights
+from .models.backbones import find_backbone
 from .models.compilation import compile_model
+from .settings import SETTINGS
 from .training import reports
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer
@@ -88,7 +90,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
 
 
 def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
-    """Says which settings do nothing, and takes the neck for the layers that torchreid's own configurations name."""
+    """Says which settings do nothing, and fits others to the network: its layers, the pixels it was trained on."""
     ignored = config.settings_without_effect(cfg)
     if ignored:
         print(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
@@ -98,6 +100,11 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
         if f"train.{key}" not in ignored and set(layers) & set(LAYERS_OF_TORCHREID):
             cfg.train[key] = list(dict.fromkeys("neck" if name in LAYERS_OF_TORCHREID else name for name in layers))
             print(f"HHCL's model has no classifier: train.{key} is {cfg.train[key]} in place of {layers}\n")
+    backbone = find_backbone(cfg.model.name)
+    for key, own in (("norm_mean", list(backbone.pixel_mean)), ("norm_std", list(backbone.pixel_std))):
+        if cfg.data[key] == SETTINGS[f"data.{key}"].default != own:
+            cfg.data[key] = own
+            print(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
     return cfg
 
 
