@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +55,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     torchreid.utils.set_random_seed(cfg.train.seed)
     torch.backends.cudnn.benchmark = True  # as torchreid's own main.py
     folder = RunFolder(cfg.data.save_dir)
-    log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
+    log = _logging_to(folder.log(cfg.test.evaluate))
     with (
         catch_signals(),
         folder.locked(),
@@ -296,9 +295,8 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
 
 
 @contextlib.contextmanager
-def _logging_to(folder: str, name: str) -> Iterator[None]:
-    """Writes what is printed to a file as well, under torchreid's name for it."""
-    path = Path(folder, f"{name}{time.strftime('-%Y-%m-%d-%H-%M-%S')}")
+def _logging_to(path: Path) -> Iterator[None]:
+    """Writes what is printed to a file as well."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed below, where writing() no longer applies)
