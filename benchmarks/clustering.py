@@ -90,7 +90,7 @@ def features_of(task: Record, options: argparse.Namespace) -> Tensor:
 
 
 def measure_ours(task: Record, options: argparse.Namespace) -> tuple[Record, Labels]:
-    """Label the features."""
+    """Labels the features."""
     features = features_of(task, options)
     labeler = PseudoLabeler(options.eps, MIN_SAMPLES, options.k1, options.k2, options.knn)
     # The first use of a device, of a thread pool and of a library is not what is measured.
@@ -110,7 +110,7 @@ def measure_ours(task: Record, options: argparse.Namespace) -> tuple[Record, Lab
 
 
 def measure_search(task: Record, options: argparse.Namespace, backend: str) -> tuple[Record, None]:
-    """Search for the neighbours alone."""
+    """Searches for the neighbours alone."""
     features = features_of(task, options)
     if backend == "faiss" and features.is_cuda:
         import faiss
@@ -125,7 +125,7 @@ def measure_search(task: Record, options: argparse.Namespace, backend: str) -> t
 
 
 def measure_product(task: Record, options: argparse.Namespace) -> tuple[Record, None]:
-    """Multiply the blocks of the neighbour search, and nothing more."""
+    """Multiplies the blocks of the neighbour search, and nothing more."""
     features = features_of(task, options)
     blocks = features.split(rows_at_once(features, options.k1))
     buffer = blocks[0] @ features.T
@@ -137,7 +137,7 @@ def measure_product(task: Record, options: argparse.Namespace) -> tuple[Record, 
 
 
 def measure_sklearn(task: Record, options: argparse.Namespace) -> tuple[Record, Labels]:
-    """Cluster our graph with scikit-learn."""
+    """Clusters our graph with scikit-learn."""
     from scipy.sparse import csr_matrix
     from sklearn.cluster import DBSCAN
 
@@ -219,7 +219,7 @@ def measure_torchreid(task: Record, options: argparse.Namespace) -> tuple[Record
 
 
 def in_own_process(measure: Any, *arguments: Any) -> Any:
-    """Run a measurement in a fresh process."""
+    """Runs a measurement in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 
@@ -311,7 +311,7 @@ def main() -> int:
 
 
 def measure_tasks(options: argparse.Namespace) -> None:
-    """Measure all that is asked for, and print and save each result when it is there."""
+    """Measures all that is asked for, and prints and saves each result when it is there."""
     print(f"{options.dimensions} dimensions, eps {options.eps}, {options.device}, {torch.get_num_threads()} threads")
     print_record({column: column for column in COLUMNS})
     tasks: list[Record] = [{"images": images, "epoch": epoch} for images in options.images for epoch in options.epochs]
@@ -329,7 +329,7 @@ def measure_tasks(options: argparse.Namespace) -> None:
 
 
 def save(records: list[Record], options: argparse.Namespace) -> None:
-    """Write the records so far, and what they were measured with."""
+    """Writes the records so far, and what they were measured with."""
     settings = {name: str(value) for name, value in vars(options).items() if name not in ("json", "official")}
     machine = {"torch": torch.__version__, "python": platform.python_version(), "threads": torch.get_num_threads()}
     if options.device.startswith("cuda"):

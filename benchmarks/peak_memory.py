@@ -38,7 +38,7 @@ class PeakMemory:
 
 
 def _restart_peak_of_process() -> int:
-    """Let the process's peak begin at what it holds now; where that cannot be, the peak so far."""
+    """Lets the process's peak begin at what it holds now; where that cannot be, the peak so far."""
     # The C library keeps freed memory for later; work that took it from there would seem to need none.
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -21,7 +21,7 @@ from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retri
 from .features import Embedder, estimate_statistics, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
-from .labels import Images, Labeler, TrueLabels, build_labeler, hand_over, label_epoch
+from .labels import Images, Labeler, TrueLabels, choose_labeler, label_epoch
 from .memory import HybridMemory
 from .models.batch_norm import InGroups
 from .stopwatch import Stopwatch
@@ -93,6 +93,7 @@ class ImageHHCLEngine(RetrievalEngine):
 
     model: Any
     train_loader: Any
+    writer: Any
 
     def __init__(
         self,
@@ -122,7 +123,6 @@ class ImageHHCLEngine(RetrievalEngine):
         embedder = Embedder(model, *scale, use_precision(amp, device))
         self.teacher = make_teacher(model, teacher)
         super().__init__(datamanager, use_gpu, embedder, cache)
-        self.writer: Any = None
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
         if self.teacher:
@@ -139,8 +139,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.images = Images.of_records(self.records)
         reports.tell_of_cameras(self.images.cameras, self.memory)
         self.identities = np.array([identity for _, identity, _, _ in self.records])
-        chosen = labeler if labeler and labels == "clusters" else build_labeler(labels, get_default_config())
-        self.labeler = hand_over(chosen, self.identities.tolist())
+        self.labeler = choose_labeler(labeler, labels, get_default_config(), self.identities.tolist())
         self.labels: Tensor | None = None
         self.store = make_store(datamanager, self.records, cache, device, "training images")
 

@@ -28,7 +28,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def explain_out_of_memory(
     task: str, advice: str = "free memory on the features' device, or move the features to one that has more"
 ) -> Iterator[None]:
-    """Turn running out of memory into a sentence; a decorator too.
+    """Turns running out of memory into a sentence; a decorator too.
 
     Args:
         task: what is being done, for the sentence.
@@ -42,4 +42,4 @@ def explain_out_of_memory(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f"Out of memory in {task}: {advice}.") from error
+        raise InputError(f"Out of memory in {task}: {advice}") from error

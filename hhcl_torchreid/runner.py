@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,9 @@ from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
 from .models import ReIDModel, build_model, check_input_size, load_weights
+from .models.backbones import find_backbone
 from .models.compilation import compile_model
+from .settings import SETTINGS
 from .training import reports
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
@@ -54,7 +55,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     torchreid.utils.set_random_seed(cfg.train.seed)
     torch.backends.cudnn.benchmark = True  # as torchreid's own main.py
     folder = RunFolder(cfg.data.save_dir)
-    log = _logging_to(cfg.data.save_dir, "test.log" if cfg.test.evaluate else "train.log")
+    log = _logging_to(folder.log(cfg.test.evaluate))
     with (
         catch_signals(),
         folder.locked(),
@@ -88,7 +89,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
 
 
 def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
-    """Says which settings do nothing, and takes the neck for the layers that torchreid's own configurations name."""
+    """Says which settings do nothing, and fits others to the network: its layers, the pixels it was trained on."""
     ignored = config.settings_without_effect(cfg)
     if ignored:
         print(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
@@ -98,6 +99,11 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
         if f"train.{key}" not in ignored and set(layers) & set(LAYERS_OF_TORCHREID):
             cfg.train[key] = list(dict.fromkeys("neck" if name in LAYERS_OF_TORCHREID else name for name in layers))
             print(f"HHCL's model has no classifier: train.{key} is {cfg.train[key]} in place of {layers}\n")
+    backbone = find_backbone(cfg.model.name)
+    for key, own in (("norm_mean", list(backbone.pixel_mean)), ("norm_std", list(backbone.pixel_std))):
+        if cfg.data[key] == SETTINGS[f"data.{key}"].default != own:
+            cfg.data[key] = own
+            print(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
     return cfg
 
 
@@ -294,9 +300,8 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
 
 
 @contextlib.contextmanager
-def _logging_to(folder: str, name: str) -> Iterator[None]:
-    """Writes what is printed to a file as well, under torchreid's name for it."""
-    path = Path(folder, f"{name}{time.strftime('-%Y-%m-%d-%H-%M-%S')}")
+def _logging_to(path: Path) -> Iterator[None]:
+    """Writes what is printed to a file as well."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed below, where writing() no longer applies)

@@ -1,6 +1,5 @@
 """torchreid's engine as far as it tests: on pixels that stay decoded, with the whole CMC curve."""
 
-import os.path as osp
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from .. import distributed
 from ..data.loader import TestBatches, make_test_loaders
 from ..errors import explain_out_of_memory
 from ..features.embedder import Embedder
+from ..training.folder import RunFolder
 from .retrieval import TestSet, findable_targets, retrieve
 
 __all__ = ["RetrievalEngine"]
@@ -75,7 +75,7 @@ class RetrievalEngine(torchreid.engine.Engine):
                 self.datamanager.data_type,
                 width=self.datamanager.width,
                 height=self.datamanager.height,
-                save_dir=osp.join(save_dir, "visrank_" + dataset_name),
+                save_dir=str(RunFolder(save_dir).visrank(dataset_name)),
                 topk=visrank_topk,
             )
         return self.results[dataset_name]["Rank-1"], self.results[dataset_name]["mAP"]

@@ -242,6 +242,8 @@ def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _Tr
             settings = _settings_seen_in(find_state_dict(checkpoint, path))
         model = build_model(name or str(stored_name), pretrained=False, **settings)
         load_weights(model, path)
+        if stored is None:
+            cfg.data.norm_mean, cfg.data.norm_std = model.pixel_mean, model.pixel_std
     image_size = model.input_size or (cfg.data.height, cfg.data.width)
     return model, _TrainedOn(image_size, cfg.data.norm_mean, cfg.data.norm_std, cfg.train.amp)
 

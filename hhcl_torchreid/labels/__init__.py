@@ -1,6 +1,6 @@
 """From features to pseudo labels, once per epoch."""
 
-from .base import LABELERS, Images, Labeler, TrueLabels, build_labeler, hand_over, register_labeler
+from .base import LABELERS, Images, Labeler, TrueLabels, build_labeler, choose_labeler, register_labeler
 from .clusters import PseudoLabeler
 from .epoch import label_epoch
 
@@ -11,7 +11,7 @@ __all__ = [
     "PseudoLabeler",
     "TrueLabels",
     "build_labeler",
-    "hand_over",
+    "choose_labeler",
     "label_epoch",
     "register_labeler",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-__all__ = ["LABELERS", "Images", "Labeler", "TrueLabels", "build_labeler", "hand_over", "register_labeler"]
+__all__ = ["LABELERS", "Images", "Labeler", "TrueLabels", "build_labeler", "choose_labeler", "register_labeler"]
 
 UNKNOWN = -1
 
@@ -153,15 +153,22 @@ class TrueLabels:
         """Takes nothing back."""
 
 
-def hand_over(labeler: Labeler, identities: Sequence[int]) -> Labeler:
-    """Gives the identities to the one labeler that learns from them, and the labeler back.
+def choose_labeler(labeler: Labeler | None, name: str, cfg: Any, identities: Sequence[int]) -> Labeler:
+    """Takes a labeler, or builds the one of a name; hands the identities to the one that learns from them.
+
+    Args:
+        labeler: taken in place of ``"clusters"``.
+        name: one of ``LABELERS``.
+        cfg: the configuration to build it from.
+        identities: (N,) int of the training images.
 
     Raises:
-        InputError: it does, and an image has no identity.
+        InputError: an unknown name, or an image without identity where those are learned from.
     """
-    if isinstance(labeler, TrueLabels):
-        labeler.learn_from(identities)
-    return labeler
+    chosen = labeler if labeler and name == "clusters" else build_labeler(name, cfg)
+    if isinstance(chosen, TrueLabels):
+        chosen.learn_from(identities)
+    return chosen
 
 
 register_labeler("identities", lambda _: TrueLabels())

@@ -9,7 +9,7 @@ __all__ = ["reliable_labels"]
 def reliable_labels(
     tight: Tensor, normal: Tensor, loose: Tensor, independence_limit: float | None = None
 ) -> tuple[Tensor, float]:
-    """Keep of the ``normal`` clusters what a tighter and a looser clustering agree with.
+    """Keeps of the ``normal`` clusters what a tighter and a looser clustering agree with.
 
     Agreement of an image is the intersection over union of its clusters in two clusterings. A cluster is independent
     if a looser eps does not merge it with others: its least disagreement is at most the limit. An image belongs to its
@@ -65,7 +65,7 @@ def _disagreement(labels: Tensor, others: Tensor) -> Tensor:
 
 
 def _renumber(labels: Tensor, num_clusters: int) -> Tensor:
-    """Drop clusters of fewer than two images and close the gaps in the numbers."""
+    """Drops clusters of fewer than two images and closes the gaps in the numbers."""
     sizes = torch.bincount(labels[labels >= 0], minlength=num_clusters)
     stays = sizes >= 2
     numbers = torch.where(stays, stays.cumsum(0) - 1, -1)

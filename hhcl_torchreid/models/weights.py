@@ -1,5 +1,6 @@
 """Weights from files: of this package, of torchreid, of torchvision; found, renamed, compared and loaded."""
 
+import contextlib
 import os
 import re
 import warnings
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import configuration_in, load_checkpoint
 from ..errors import InputError
 from .backbones import BACKBONES
 from .network import ADDED_LAYERS, ReIDModel
@@ -22,7 +23,6 @@ _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
 )
 _IMAGENET_CLASSIFIER = re.compile(r"(fc|last_linear|classifier(\.\d+)?)\.(weight|bias)")
-_MODEL_NAME_IN_CONFIG = re.compile(r"^model:\n(?: +.*\n)*? +name: *['\"]?([^\s'\"]+)", re.MULTILINE)
 
 
 def load_weights(model: ReIDModel, path: str | os.PathLike[str]) -> list[str]:
@@ -103,11 +103,12 @@ def _may_be_missing(key: str) -> bool:
 
 
 def backbone_named_in(checkpoint: Any) -> str | None:
-    """Finds the backbone that a checkpoint's ``"model_name"`` or the text of its ``"config"`` names, if any."""
+    """Finds the backbone that a checkpoint's ``"model_name"`` or its configuration names, if any."""
     if not isinstance(checkpoint, Mapping):
         return None
     name = checkpoint.get("model_name")
-    if name is None and isinstance(checkpoint.get("config"), str):
-        found = _MODEL_NAME_IN_CONFIG.search(checkpoint["config"])
-        name = found and found[1]
+    if name is None:
+        with contextlib.suppress(InputError):  # of another program's configuration
+            cfg = configuration_in(checkpoint, "the file")
+            name = cfg and cfg.model.name
     return name if isinstance(name, str) and name in BACKBONES else None

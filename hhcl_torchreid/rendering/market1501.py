@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import joblib
 from tqdm import tqdm
 
 from ..errors import InputError
@@ -92,7 +93,7 @@ def _render_then_publish(
 def _render_all(tracklets: list[Tracklet], folder: Path, settings: RenderingSettings, workers: int | None) -> None:
     num_images = sum(len(tracklet.files) for tracklet in tracklets)
     if workers is None:
-        workers = max(1, min(_num_processors(), num_images // WORTH_A_WORKER))
+        workers = max(1, min(joblib.cpu_count(), num_images // WORTH_A_WORKER))
     write = partial(_write_tracklet, folder, settings)
     # Disabled "None" means: silent unless a person watches the terminal.
     with tqdm(total=num_images, desc=f"rendering {folder.parent.parent.name}", unit="image", disable=None) as progress:
@@ -127,7 +128,3 @@ def _process_context():
 
 def _one_thread_per_process() -> None:
     cv2.setNumThreads(0)
-
-
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,11 @@ class RunFolder:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.path).close()
+
+    def log(self, test_only: bool) -> Path:
+        """The file that what is printed from now on goes to, under torchreid's name for it."""
+        name = "test.log" if test_only else "train.log"
+        return self.path / f"{name}{time.strftime('-%Y-%m-%d-%H-%M-%S')}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

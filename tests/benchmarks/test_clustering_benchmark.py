@@ -80,5 +80,5 @@ def test_bad_settings_end_with_a_sentence():
     small = ["--images", "50", "--dimensions", "8", "--device", "cpu", "--ours-only"]
     run = subprocess.run([sys.executable, SCRIPT, *small, "--eps", "2"], capture_output=True, text=True)
     assert run.returncode == 2
-    assert "error: eps = 2.0 must be one number between 0 and 1" in run.stderr
+    assert "error: cluster.eps is 2.0: give one number between 0 and 1" in run.stderr
     assert "Traceback" not in run.stderr
