@@ -234,7 +234,7 @@ class ImageHHCLEngine(RetrievalEngine):
         """Trains an epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
         self.history.begin(self.epoch + 1, lr=self.get_current_lr())
         self.print_freq, self.losses = print_freq, Losses()
-        if self.epoch == self.start_epoch and not self.resumed:
+        if len(self.history.lines) <= 1:  # of an untrained model, also where a run goes on from it
             self._estimate_statistics()
         batches = self._start_epoch()
         watch = Stopwatch(self.device)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import config, distributed
+from .checkpoint import check_settings, load_checkpoint
 from .data.datasets import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
@@ -61,7 +62,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         libraries_writing(cfg.data.save_dir),
         log if distributed.is_main() else contextlib.nullcontext(),
     ):
-        cfg = _fit_to_hhcl(cfg)
+        cfg = _fit_to_checkpoint(_fit_to_hhcl(cfg))
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
         distributed.from_main(lambda: _write_configuration(cfg))
@@ -98,6 +99,19 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
         if f"train.{key}" not in ignored and set(layers) & set(LAYERS_OF_TORCHREID):
             cfg.train[key] = list(dict.fromkeys("neck" if name in LAYERS_OF_TORCHREID else name for name in layers))
             print(f"HHCL's model has no classifier: train.{key} is {cfg.train[key]} in place of {layers}\n")
+    return cfg
+
+
+def _fit_to_checkpoint(cfg: CfgNode) -> CfgNode:
+    """Refuses to resume with other settings than the checkpoint's, and says which have no effect any more."""
+    path = distributed.from_main(lambda: _checkpoint_to_resume(cfg))
+    if not path:
+        return cfg
+    kept = distributed.from_main(lambda: check_settings(load_checkpoint(path), path, cfg))
+    cfg = cfg.clone()
+    for key, value in kept.items():
+        print(f"The run began with {key} {value!r}: {config.get_value(cfg, key)!r} has no effect on it any more\n")
+        config.set_value(cfg, key, value)
     return cfg
 
 
@@ -145,10 +159,10 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         InputError: an unknown name, a setting that the backbone does not allow, or weights that do not fit.
     """
     print(f"Building model: {cfg.model.name}")
-    weights_come_from_file = bool(cfg.model.load_weights or _checkpoint_to_resume(cfg))
+    is_resumed = bool(_checkpoint_to_resume(cfg))
     model = build_model(
         cfg.model.name,
-        pretrained=cfg.model.pretrained and not weights_come_from_file,
+        pretrained=cfg.model.pretrained and not (cfg.model.load_weights or is_resumed),
         pooling=cfg.model.pooling,
         last_stride=cfg.model.last_stride,
         embedding_dim=cfg.model.embedding_dim,
@@ -157,7 +171,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
     )
     _check_layers(cfg, model)
     _print_complexity(cfg, model)
-    if cfg.model.load_weights:
+    if cfg.model.load_weights and not is_resumed:
         load_weights(model, cfg.model.load_weights)
         print(f"Loaded weights from {cfg.model.load_weights}")
     model = model.to(memory_format=torch.channels_last)
