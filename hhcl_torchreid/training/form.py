@@ -14,7 +14,7 @@ def check_form(name: str, own: Any, stored: Any) -> None:
     """Checks that a stored value could stand in place of one's own.
 
     Numbers may differ in kind and value, tensors in value; of a mapping, the keys that both have must be of one form;
-    None may stand for a number and the other way round.
+    where there is nothing yet, a number may stand.
 
     Args:
         name: of the value, for the message.
@@ -36,7 +36,7 @@ def check_form(name: str, own: Any, stored: Any) -> None:
         _check(name, isinstance(stored, Tensor) and stored.shape == own.shape and stored.dtype == own.dtype, stored)
     elif own is None or isinstance(own, (int, float)):
         is_number = isinstance(stored, (int, float)) and math.isfinite(stored)
-        _check(name, is_number or (stored is None and not isinstance(own, bool)), stored)
+        _check(name, is_number or (stored is None and own is None), stored)
     else:
         _check(name, isinstance(stored, type(own)), stored)
 

@@ -137,7 +137,7 @@ class TrainingState:
             check_form("results_before", dict.fromkeys(results, 0.0), results)
             results["mAP"], results["Rank-1"]
         for line in checkpoint["rows"]:
-            check_form("rows", {column: 0.0 for column in METRIC_COLUMNS}, line)
+            check_form("rows", dict.fromkeys(METRIC_COLUMNS, 0.0), line)
         if checkpoint["rows"][-1]["epoch"] != checkpoint["epoch"]:
             raise ValueError(f"epoch {checkpoint['epoch']} does not end the rows")
         if checkpoint["labels"] is not None:

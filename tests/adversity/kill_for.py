@@ -1,7 +1,7 @@
 """Kills runs with SIGKILL at random moments for a while, resumes them, and compares what they leave with whole runs.
 
-``python tests/adversity/kill_for.py SECONDS [--kills N] [--seed S]`` ends with 1 where a resumed run is not the whole one to
-the bit, or where a file of one that was killed is left over.
+``python tests/adversity/kill_for.py SECONDS [--kills N] [--seed S]`` ends with 1 where a resumed run is not the whole
+one to the bit, or where a file of one that was killed is left over.
 """
 
 import argparse
@@ -18,11 +18,11 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "tools")]
 
-import interrupted_runs
-import train_hhcl
+import interrupted_runs  # noqa: E402 (it lies beside this script's folder)
+import train_hhcl  # noqa: E402
 
-from hhcl_torchreid.checkpoint import load_checkpoint
-from hhcl_torchreid.rendering import render_market1501
+from hhcl_torchreid.checkpoint import load_checkpoint  # noqa: E402
+from hhcl_torchreid.rendering import render_market1501  # noqa: E402
 
 KINDS = [
     ["train.precise_bn", "2"],

@@ -1,4 +1,4 @@
-"""A checkpoint that lacks something, or holds something odd, is refused in a sentence or goes on; it never fails later."""
+"""A checkpoint that lacks something, or holds something odd, is refused in a sentence or goes on as it should."""
 
 import copy
 

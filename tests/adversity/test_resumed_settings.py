@@ -1,4 +1,4 @@
-"""A run goes on with the settings that it began with: a changed one is applied, refused or named, and nothing is written."""
+"""A run goes on with the settings that it began with: a changed one is applied, refused or named."""
 
 import pytest
 from hostile import assert_one_sentence, call_train
