@@ -19,14 +19,16 @@ from .checkpoint import check_settings, load_checkpoint
 from .data.datasets import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
+from .data.transforms import check_transforms
 from .engine import ImageHHCLEngine
-from .errors import InputError, explain_out_of_memory
-from .files import libraries_writing, replacing, writing
+from .errors import InputError, explain_out_of_memory, is_out_of_memory
+from .files import FULL_DISK, libraries_writing, replacing, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .models.compilation import compile_model
+from .settings import shorten
 from .training import reports
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer
@@ -118,6 +120,7 @@ def _fit_to_checkpoint(cfg: CfgNode) -> CfgNode:
 def _check_settings(cfg: CfgNode) -> None:
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
+    check_transforms(cfg.data.transforms)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
     num_processes, num_gpus = distributed.processes_here(), torch.cuda.device_count()
     if cfg.use_gpu and 0 < num_gpus < num_processes:
@@ -133,6 +136,7 @@ def build_datamanager(cfg: CfgNode) -> Any:
     Raises:
         InputError: a data set is not there, or not in the layout that torchreid expects.
     """
+    FolderOfCrops.left_out = []
     FolderOfCrops.camera_regex = cfg.data.camera_regex
     try:
         with warnings.catch_warnings():
@@ -141,15 +145,23 @@ def build_datamanager(cfg: CfgNode) -> Any:
             datamanager = torchreid.data.ImageDataManager(**config.imagedata_kwargs(cfg))
     except InputError:
         raise
-    # What torchreid's data sets raise on a missing file, an empty folder, and file names of another form.
-    except (RuntimeError, IndexError, OSError, AssertionError, AttributeError, ValueError) as error:
-        names = ", ".join(dict.fromkeys([*cfg.data.sources, *cfg.data.targets]))
-        raise InputError(
-            f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {error}): its folder is "
-            "empty or not in the layout that torchreid expects"
-        ) from error
+    except Exception as error:  # a class of anybody's may raise anything
+        if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in FULL_DISK):
+            raise
+        raise _explain_data_set(cfg, error) from error
     print(f"HHCL augments with {', '.join(cfg.data.transforms) or 'nothing'} and resizes with bicubic interpolation\n")
     return datamanager
+
+
+def _explain_data_set(cfg: CfgNode, error: Exception) -> InputError:
+    names = ", ".join(dict.fromkeys([*cfg.data.sources, *cfg.data.targets]))
+    hint = "its folder is empty or not in the layout that torchreid expects"
+    if isinstance(error, ModuleNotFoundError):
+        hint = f"install the package {error.name}, which reads it"
+    elif isinstance(error, IndexError):
+        hint = "torchreid wants training, query and gallery images, named as its class reads them"
+    reason = shorten(" ".join(str(error).split()))[1:-1]
+    return InputError(f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {reason}): {hint}")
 
 
 def build_model_from_config(cfg: CfgNode) -> ReIDModel:
@@ -308,7 +320,7 @@ def _logging_to(folder: str, name: str) -> Iterator[None]:
     path = Path(folder, f"{name}{time.strftime('-%Y-%m-%d-%H-%M-%S')}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed below, where writing() no longer applies)
+        file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (closed below, where writing() no longer applies)
     with file, contextlib.redirect_stdout(_Tee(file)):
         yield
 

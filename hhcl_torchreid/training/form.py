@@ -54,8 +54,8 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, stored: Any) -> None
     _check("optimizer.param_groups", isinstance(stored["param_groups"], list), stored["param_groups"])
     groups = zip(own["param_groups"], stored["param_groups"], strict=False)  # their number is the optimiser's to judge
     for number, (group, other) in enumerate(groups):
-        form = {key: value for key, value in group.items() if key not in ("params", "foreach", "fused")}
-        check_form(f"optimizer.param_groups[{number}]", form, other)
+        form = {key: value for key, value in group.items() if key != "params"}
+        check_form(f"optimizer.param_groups[{number}]", {**form, "foreach": None, "fused": None}, other)
         missing = {*form, "params"} - other.keys() - {"initial_lr", "decoupled_weight_decay"}
         _check(f"optimizer.param_groups[{number}]", not missing, other)
     weights = dict(enumerate(weight for group in optimizer.param_groups for weight in group["params"]))

@@ -113,7 +113,8 @@ class TrainingState:
                 f"{path} was trained {had} a teacher: set hhcl.teacher to what it was trained with, or start from its "
                 "weights with model.load_weights"
             )
-        self._check_hyperparameters(path, checkpoint)
+        with _explaining(path):
+            self._check_hyperparameters(path, checkpoint)
         try:
             check_optimizer_state(self.optimizer, checkpoint["optimizer"])
             self._load_networks(checkpoint)
@@ -216,6 +217,8 @@ def _explaining(path: str | Path) -> Iterator[None]:
     """Turns what a file that was changed by hand makes of reading it into a sentence: it may hold anything."""
     try:
         yield
+    except InputError:
+        raise
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise InputError(
             f"{path} holds a run in a form that cannot be gone on with ({type(error).__name__}: {error}): start "
