@@ -146,7 +146,9 @@ def build_datamanager(cfg: CfgNode) -> Any:
     except InputError:
         raise
     except Exception as error:  # a class of anybody's may raise anything
-        if is_out_of_memory(error) or (isinstance(error, OSError) and error.errno in FULL_DISK):
+        if is_out_of_memory(error) or isinstance(error, BrokenPipeError | Warning):
+            raise
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise
         raise _explain_data_set(cfg, error) from error
     print(f"HHCL augments with {', '.join(cfg.data.transforms) or 'nothing'} and resizes with bicubic interpolation\n")
