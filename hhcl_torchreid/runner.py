@@ -76,6 +76,8 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
             reports.write_left_out(FolderOfCrops.left_out, folder.left_out)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
+        if not cfg.test.evaluate and start_epoch >= cfg.train.max_epoch:
+            print(f"=> Nothing to train: {start_epoch} epochs are done, and train.max_epoch is {cfg.train.max_epoch}\n")
         if cfg.test.identities:
             distributed.from_main(
                 lambda: check_folder(
