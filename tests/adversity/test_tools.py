@@ -179,7 +179,7 @@ def test_settings_of_another_kind(crops, tmp_path, capsys, settings):
 
 
 def test_nothing_left_to_train_and_nothing_to_test(data_root, tmp_path, capsys):
-    settings = {"train.start_epoch": 1, "data.targets": "[]"}
+    settings = {"train.start_epoch": 1, "data.targets": "[]", "data.height": 8, "data.width": 8}
     assert call_train(data_root, tmp_path / "log", settings) == 0
     assert "Nothing to train: 1 epochs are done, and train.max_epoch is 1" in capsys.readouterr().out
 
