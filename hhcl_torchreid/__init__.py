@@ -1,5 +1,12 @@
 """HHCL for torchreid: person re-identification learned from unlabelled images (arXiv 2109.12333)."""
 
+import warnings
+
+with warnings.catch_warnings():
+    # What torchreid says when it is imported, of a faster evaluation and old names, would end programs under -W error.
+    warnings.simplefilter("ignore")
+    import torchreid  # noqa: F401
+
 from .config import get_default_config
 from .data import datasets as _datasets  # noqa: F401 (makes the data sets of this package known to torchreid)
 from .engine import ImageHHCLEngine

@@ -11,17 +11,30 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from .config import get_default_config
+from .config import get_default_config, get_value, has_effect
 from .errors import InputError
 from .files import replacing
+from .settings import SETTINGS, shorten
 
 __all__ = [
+    "check_settings",
     "configuration_in",
     "load_checkpoint",
     "random_states",
     "restore_random_states",
     "save_checkpoint",
 ]
+
+MAY_CHANGE = frozenset(
+    {
+        *("use_gpu", "model.resume", "data.root", "data.save_dir", "data.workers", "data.cache"),
+        *("train.max_epoch", "train.print_freq", "train.compile", "cuhk03.use_metric_cuhk03"),
+    }
+)
+"""Settings that a run may go on with another value of, beside those of ``test``: they change nothing that it learns."""
+
+OF_THE_START = ("model.pretrained", "model.load_weights")
+"""Settings that nothing asks for any more once a run has begun."""
 
 
 def save_checkpoint(state: dict[str, Any], path: str | Path) -> None:
@@ -102,6 +115,49 @@ def configuration_in(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
             "tools/train_hhcl.py wrote"
         ) from error
     return cfg
+
+
+def check_settings(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], cfg: CfgNode) -> dict[str, Any]:
+    """Checks that a run can go on from a checkpoint with a configuration: what it learns by must be as it was.
+
+    Args:
+        checkpoint: from :func:`load_checkpoint`.
+        path: its file, for messages.
+        cfg: what is to go on.
+
+    Returns:
+        Key -> value of what the run began with and ``cfg`` says otherwise; it has no effect any more.
+
+    Raises:
+        InputError: other settings have changed, which are named with both values.
+    """
+    stored = configuration_in(checkpoint, path)
+    if stored is None:
+        return {}
+    began = {key: _checked(key, get_value(stored, key)) for key in SETTINGS if has_effect(cfg, key)}
+    other = {key: value for key, value in began.items() if value != get_value(cfg, key)}
+    refused = [key for key in other if not (_may_change(key, cfg) or key in OF_THE_START)]
+    if refused:
+        changes = ", ".join(f"{key} {shorten(other[key])} (now {shorten(get_value(cfg, key))})" for key in refused)
+        raise InputError(
+            f"{path} is of a run with {changes}: go on with that, or begin a new run from its weights with "
+            "model.load_weights in place of model.resume, in another data.save_dir"
+        )
+    return {key: other[key] for key in OF_THE_START if key in other}
+
+
+def _may_change(key: str, cfg: CfgNode) -> bool:
+    if key == "train.max_epoch" and cfg.train.lr_scheduler == "cosine":
+        return cfg.test.evaluate  # the learning rate of every epoch depends on it
+    return key in MAY_CHANGE or key.startswith("test.") or (key == "data.targets" and cfg.test.evaluate)
+
+
+def _checked(key: str, value: Any) -> Any:
+    """The value in the form that a configuration has it; as it stands where it is none."""
+    try:
+        return SETTINGS[key].check(value)
+    except InputError:
+        return value
 
 
 def _take_over(stored: Any, cfg: CfgNode) -> None:

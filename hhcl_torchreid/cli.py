@@ -6,11 +6,17 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 
-from .errors import InputError
+from . import distributed
+from .errors import InputError, is_out_of_memory
+from .files import FULL_DISK
 from .interruption import Interrupted, catch_signals
 
 __all__ = ["add_image_size", "run_tool"]
 
+LOST = (
+    "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
+    "finished epoch"
+)
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
 
@@ -25,15 +31,17 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_tool(work: Callable[[], None]) -> int:
+def run_tool(work: Callable[[], None], after_signal: str = "") -> int:
     """Runs a tool and gives its exit code.
 
     Args:
         work: the tool; it prints what it has to say.
+        after_signal: what to do after Ctrl-C or SIGTERM, a clause.
 
     Returns:
-        0; 2 after bad input, which standard error says in a sentence; 130 after Ctrl-C and 143 after SIGTERM; 141 where
-        nobody reads the output any more, as in ``| head``.
+        0; 2 after bad input or where memory is too small, which standard error says in a sentence; 130 after Ctrl-C and
+        143 after SIGTERM; 141 where nobody reads the output any more, as in ``| head``; 1 after another process of the
+        run has died.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack letters that file names have
@@ -43,13 +51,30 @@ def run_tool(work: Callable[[], None]) -> int:
             work()
             sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _end(2, f"error: {error}")
     except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
-        return 128 + interruption.signal
+        return _end(128 + interruption.signal, f"{interruption}{after_signal}")
     except BrokenPipeError:
         # Else Python would say so once more when it ends, and flushes what nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_OUTPUT
+    except Warning as warning:  # python -W error
+        return _end(2, f"error: {type(warning).__name__}: {_in_one_line(warning)}; python without -W error goes on")
+    except (RuntimeError, MemoryError, OSError) as error:
+        if isinstance(error, RuntimeError) and distributed.lost_contact(error):
+            return _end(1, LOST)
+        if is_out_of_memory(error):
+            return _end(2, f"error: out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)")
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return _end(2, f"error: {_in_one_line(error)}: free some space there")
+        raise
     return 0
+
+
+def _end(code: int, message: str) -> int:
+    distributed.tell_once(message)
+    return code
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

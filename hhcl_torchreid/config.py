@@ -18,6 +18,8 @@ __all__ = [
     "engine_kwargs",
     "engine_run_kwargs",
     "get_default_config",
+    "get_value",
+    "has_effect",
     "imagedata_kwargs",
     "load_config",
     "lr_scheduler_kwargs",
@@ -127,7 +129,8 @@ def _check_key(key: str, where: str = "") -> None:
         raise InputError(f"unknown configuration key {shorten(key)}{where}: {hint}")
 
 
-def _get(cfg: CfgNode, key: str) -> Any:
+def get_value(cfg: CfgNode, key: str) -> Any:
+    """Reads a key by its full name, such as ``cluster.eps``."""
     return functools.reduce(operator.getitem, key.split("."), cfg)
 
 
@@ -148,14 +151,17 @@ def settings_without_effect(cfg: CfgNode) -> list[str]:
     They are those of torchreid's other engines, and those of what is not switched on, as ``sgd.momentum`` with Adam.
     """
     return [
-        key
-        for key, setting in SETTINGS.items()
-        if _get(cfg, key) != setting.default
-        and (
-            not setting.has_effect
-            or (setting.idle_while and _get(cfg, setting.idle_while[0]) in setting.idle_while[1:])
-        )
+        key for key, setting in SETTINGS.items() if get_value(cfg, key) != setting.default and not has_effect(cfg, key)
     ]
+
+
+def has_effect(cfg: CfgNode, key: str) -> bool:
+    """Whether a setting does anything in a run of HHCL with this configuration, whatever its value is."""
+    setting = SETTINGS[key]
+    if not setting.idle_while:
+        return setting.has_effect
+    switch, *values = setting.idle_while
+    return setting.has_effect and get_value(cfg, switch) not in values
 
 
 def imagedata_kwargs(cfg: CfgNode) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retri
 from .features import Embedder, estimate_statistics, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
-from .labels import Images, Labeler, TrueLabels, choose_labeler, label_epoch
+from .labels import Images, Labeler, TrueLabels, choose_labeler, keep_apart, label_epoch
 from .memory import HybridMemory
 from .models.batch_norm import InGroups
 from .stopwatch import Stopwatch
@@ -75,7 +75,8 @@ class ImageHHCLEngine(RetrievalEngine):
         results (dict): the last test: data set -> ``mAP``, ``Rank-1``, ... as fractions.
         history (History): the lines of ``metrics.csv``, the best measure, the test before training.
         labels (Tensor): (N,) int64 on the CPU, the pseudo labels of ``records``; -1 for outliers.
-        records (list of tuple): torchreid's (path, pid, camid, dsetid) of the training images, sorted by path.
+        records (list of tuple): torchreid's (path, pid, camid, dsetid) of the training images, sorted by path; no two
+            data sets have an identity or a camera in common.
         images (Images): the same without the identities.
 
     Raises:
@@ -117,7 +118,7 @@ class ImageHHCLEngine(RetrievalEngine):
         **memory: Any,
     ) -> None:
         self.plan = BatchPlan(datamanager.train_loader.batch_size, num_instances, iters, bn_groups)
-        check_engine(datamanager, model, self.plan, precise_bn)
+        check_engine(datamanager, model, self.plan, precise_bn, transforms)
         device = next(model.parameters()).device
         scale = datamanager.transform_te.transforms[-1].mean, datamanager.transform_te.transforms[-1].std
         embedder = Embedder(model, *scale, use_precision(amp, device))
@@ -135,7 +136,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.memory = HybridMemory(1, 1, **self.memory_settings)
 
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
-        self.records = sorted(self.train_loader.dataset.data)
+        self.records = sorted(keep_apart(self.train_loader.dataset.data))
         self.images = Images.of_records(self.records)
         reports.tell_of_cameras(self.images.cameras, self.memory)
         self.identities = np.array([identity for _, identity, _, _ in self.records])
@@ -233,7 +234,7 @@ class ImageHHCLEngine(RetrievalEngine):
         """Trains an epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
         self.history.begin(self.epoch + 1, lr=self.get_current_lr())
         self.print_freq, self.losses = print_freq, Losses()
-        if self.epoch == self.start_epoch and not self.resumed:
+        if len(self.history.lines) <= 1:  # of an untrained model, also where a run goes on from it
             self._estimate_statistics()
         batches = self._start_epoch()
         watch = Stopwatch(self.device)

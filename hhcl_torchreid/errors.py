@@ -17,10 +17,13 @@ class InputError(ValueError):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """True where ``error`` says that a device, CPU included, had no memory left."""
+    """True where ``error`` says that a device, CPU included, or the process's limit, had no memory left."""
     # PyTorch has no exception class of its own for the CPU allocator, FAISS none for cudaMalloc, and NVIDIA's libraries
     # ask for memory of their own: only their words.
-    words = ("out of memory", "can't allocate memory", "bad_alloc", "ALLOC_FAILED")
+    words = (
+        *("out of memory", "can't allocate memory", "Cannot allocate memory", "Insufficient memory"),
+        *("bad_alloc", "ALLOC_FAILED", "can't start new thread"),
+    )
     return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 from .errors import InputError
 
 __all__ = [
+    "FULL_DISK",
     "check_folder",
     "csv_text",
     "libraries_writing",
@@ -25,7 +26,8 @@ __all__ = [
     "writing",
 ]
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_ERRORS = (*FULL_DISK, errno.EIO, errno.EROFS)
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula, which may open addresses and start programs."""

@@ -14,19 +14,21 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import config, distributed
+from .checkpoint import check_settings, load_checkpoint
 from .data.datasets import FolderOfCrops, check_datasets
 from .data.folder import camera_names
 from .data.sampler import check_batch_size
+from .data.transforms import check_transforms
 from .engine import ImageHHCLEngine
-from .errors import InputError, explain_out_of_memory
-from .files import libraries_writing, replacing, writing
+from .errors import InputError, explain_out_of_memory, is_out_of_memory
+from .files import FULL_DISK, libraries_writing, replacing, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .models.backbones import find_backbone
 from .models.compilation import compile_model
-from .settings import SETTINGS
+from .settings import SETTINGS, shorten
 from .training import reports
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
@@ -62,7 +64,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         libraries_writing(cfg.data.save_dir),
         log if distributed.is_main() else contextlib.nullcontext(),
     ):
-        cfg = _fit_to_hhcl(cfg)
+        cfg = _fit_to_checkpoint(_fit_to_hhcl(cfg))
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
         distributed.from_main(lambda: _write_configuration(cfg))
@@ -74,6 +76,8 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
             reports.write_left_out(FolderOfCrops.left_out, folder.left_out)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
+        if not cfg.test.evaluate and start_epoch >= cfg.train.max_epoch:
+            print(f"=> Nothing to train: {start_epoch} epochs are done, and train.max_epoch is {cfg.train.max_epoch}\n")
         if cfg.test.identities:
             distributed.from_main(
                 lambda: check_folder(
@@ -107,9 +111,23 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
+def _fit_to_checkpoint(cfg: CfgNode) -> CfgNode:
+    """Refuses to resume with other settings than the checkpoint's, and says which have no effect any more."""
+    path = distributed.from_main(lambda: _checkpoint_to_resume(cfg))
+    if not path:
+        return cfg
+    kept = distributed.from_main(lambda: check_settings(load_checkpoint(path), path, cfg))
+    cfg = cfg.clone()
+    for key, value in kept.items():
+        print(f"The run began with {key} {value!r}: {config.get_value(cfg, key)!r} has no effect on it any more\n")
+        config.set_value(cfg, key, value)
+    return cfg
+
+
 def _check_settings(cfg: CfgNode) -> None:
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
+    check_transforms(cfg.data.transforms)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
     num_processes, num_gpus = distributed.processes_here(), torch.cuda.device_count()
     if cfg.use_gpu and 0 < num_gpus < num_processes:
@@ -125,6 +143,7 @@ def build_datamanager(cfg: CfgNode) -> Any:
     Raises:
         InputError: a data set is not there, or not in the layout that torchreid expects.
     """
+    FolderOfCrops.left_out = []
     FolderOfCrops.camera_regex = cfg.data.camera_regex
     try:
         with warnings.catch_warnings():
@@ -133,15 +152,25 @@ def build_datamanager(cfg: CfgNode) -> Any:
             datamanager = torchreid.data.ImageDataManager(**config.imagedata_kwargs(cfg))
     except InputError:
         raise
-    # What torchreid's data sets raise on a missing file, an empty folder, and file names of another form.
-    except (RuntimeError, IndexError, OSError, AssertionError, AttributeError, ValueError) as error:
-        names = ", ".join(dict.fromkeys([*cfg.data.sources, *cfg.data.targets]))
-        raise InputError(
-            f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {error}): its folder is "
-            "empty or not in the layout that torchreid expects"
-        ) from error
+    except Exception as error:  # a class of anybody's may raise anything
+        if is_out_of_memory(error) or isinstance(error, BrokenPipeError | Warning):
+            raise
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            raise
+        raise _explain_data_set(cfg, error) from error
     print(f"HHCL augments with {', '.join(cfg.data.transforms) or 'nothing'} and resizes with bicubic interpolation\n")
     return datamanager
+
+
+def _explain_data_set(cfg: CfgNode, error: Exception) -> InputError:
+    names = ", ".join(dict.fromkeys([*cfg.data.sources, *cfg.data.targets]))
+    hint = "its folder is empty or not in the layout that torchreid expects"
+    if isinstance(error, ModuleNotFoundError):
+        hint = f"install the package {error.name}, which reads it"
+    elif isinstance(error, IndexError):
+        hint = "torchreid wants training, query and gallery images, named as its class reads them"
+    reason = shorten(" ".join(str(error).split()))[1:-1]
+    return InputError(f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {reason}): {hint}")
 
 
 def build_model_from_config(cfg: CfgNode) -> ReIDModel:
@@ -151,10 +180,10 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         InputError: an unknown name, a setting that the backbone does not allow, or weights that do not fit.
     """
     print(f"Building model: {cfg.model.name}")
-    weights_come_from_file = bool(cfg.model.load_weights or _checkpoint_to_resume(cfg))
+    is_resumed = bool(_checkpoint_to_resume(cfg))
     model = build_model(
         cfg.model.name,
-        pretrained=cfg.model.pretrained and not weights_come_from_file,
+        pretrained=cfg.model.pretrained and not (cfg.model.load_weights or is_resumed),
         pooling=cfg.model.pooling,
         last_stride=cfg.model.last_stride,
         embedding_dim=cfg.model.embedding_dim,
@@ -163,7 +192,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
     )
     _check_layers(cfg, model)
     _print_complexity(cfg, model)
-    if cfg.model.load_weights:
+    if cfg.model.load_weights and not is_resumed:
         load_weights(model, cfg.model.load_weights)
         print(f"Loaded weights from {cfg.model.load_weights}")
     model = model.to(memory_format=torch.channels_last)
@@ -304,7 +333,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     """Writes what is printed to a file as well."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (closed below, where writing() no longer applies)
+        file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (closed below, where writing() no longer applies)
     with file, contextlib.redirect_stdout(_Tee(file)):
         yield
 

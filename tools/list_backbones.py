@@ -9,7 +9,8 @@ import sys
 import warnings
 from pathlib import Path
 
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.cli import run_tool
+from hhcl_torchreid.files import replacing
 from hhcl_torchreid.models import POOLINGS, BackboneSummary, available_backbones, describe_backbone
 
 INTRODUCTION = f"""\
@@ -64,17 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of to the screen")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore", module="torch")
-    try:
-        rows = [format_row(describe_backbone(name)) for name in options.names or available_backbones()]
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return run_tool(lambda: write(options))
+
+
+def write(options: argparse.Namespace) -> None:
+    """Writes the page to a file or to the screen."""
+    rows = [format_row(describe_backbone(name)) for name in options.names or available_backbones()]
     page = f"{INTRODUCTION}\n{HEADER}{''.join(rows)}"
     if options.output:
-        options.output.write_text(page, encoding="utf-8")
+        with replacing(options.output, option="--output") as file:
+            file.write(page)
     else:
         print(page, end="")
-    return 0
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
+from hhcl_torchreid.cli import run_tool
+from hhcl_torchreid.files import replacing
 from hhcl_torchreid.settings import SETTINGS
 
 INTRODUCTION = """\
@@ -31,11 +32,17 @@ def table() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the page."""
+    """Writes the page; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="docs/configuration.md")
-    Path(parser.parse_args(arguments).output).write_text(table(), encoding="utf-8")
-    return 0
+    output = parser.parse_args(arguments).output
+    return run_tool(lambda: write(output))
+
+
+def write(output: str) -> None:
+    """Writes the page to a file."""
+    with replacing(output, option="--output") as file:
+        file.write(table())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 import torchreid
 
 from hhcl_torchreid.checkpoint import save_checkpoint
-from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.models import ReIDModel
 from hhcl_torchreid.rendering import render_market1501
 
@@ -62,20 +62,20 @@ def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
     return model
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool; 2 after bad input."""
-    args = parse_arguments(arguments)
-    try:
-        backbone = train(args.root, args.train_ids, args.max_epoch)
-        # Of our model's state dict, which has no classifier; in half precision, which halves the file.
-        weights = ReIDModel(BACKBONE, backbone, bnneck=False).state_dict()
-        halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-        save_checkpoint({"model_name": BACKBONE, "state_dict": halved}, args.out)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def pretrain(args: argparse.Namespace) -> None:
+    """Does the work, and says what it was."""
+    backbone = train(args.root, args.train_ids, args.max_epoch)
+    # Of our model's state dict, which has no classifier; in half precision, which halves the file.
+    weights = ReIDModel(BACKBONE, backbone, bnneck=False).state_dict()
+    halved = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    save_checkpoint({"model_name": BACKBONE, "state_dict": halved}, args.out)
     print(f"Wrote {args.out}, {Path(args.out).stat().st_size / 1e6:.2f} MB")
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(arguments)
+    return run_tool(lambda: pretrain(args))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.data.datasets import SyntheticMarket
-from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.rendering import (
     LIGHTS,
     MARKET1501_SIZE,
@@ -43,29 +43,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool.
-
-    Args:
-        arguments: the words after the program's name; None takes those of the process.
-
-    Returns:
-        The exit code: 0, or 2 for bad input.
-    """
-    options = parse_arguments(arguments)
+def render(options: argparse.Namespace) -> None:
+    """Does the work, and says where it is."""
     picture = {"seed": options.seed, "height": options.height, "width": options.width, "light": options.light}
     size = {"num_train_ids": options.train_ids, "num_test_ids": options.test_ids}
     if options.market_size:
         size = MARKET1501_SIZE
-    try:
-        if options.root is not None:
-            print(render_market1501(f"{options.root}/{options.folder}", workers=options.workers, **size, **picture))
-        if options.sheet is not None:
-            write_contact_sheet(options.sheet, **picture)
-    except InputError as error:
-        print(f"render_people: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if options.root is not None:
+        print(render_market1501(f"{options.root}/{options.folder}", workers=options.workers, **size, **picture))
+    if options.sheet is not None:
+        write_contact_sheet(options.sheet, **picture)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    options = parse_arguments(arguments)
+    return run_tool(lambda: render(options))
 
 
 if __name__ == "__main__":

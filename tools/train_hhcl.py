@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from hhcl_torchreid import distributed
+from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.config import load_config
-from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.interruption import Interrupted
 from hhcl_torchreid.runner import run
 from hhcl_torchreid.settings import SETTINGS
 
@@ -36,38 +35,22 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool.
-
-    Returns:
-        0, 1 after another process of the run has died, 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
-    """
-    args = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+def train(args: argparse.Namespace) -> None:
+    """Does the work, together with the other processes of the run."""
     overrides = {
         "data.root": args.root,
         "data.sources": args.sources,
         "data.targets": args.targets,
         "data.transforms": args.transforms,
     }
-    overrides = {key: value for key, value in overrides.items() if value is not None}
-    try:
-        with distributed.processes():
-            run(load_config(args.config_file, overrides, args.opts))
-    except InputError as error:
-        distributed.tell_once(f"error: {error}")
-        return 2
-    except Interrupted as interruption:
-        distributed.tell_once(f"{interruption}; the same command with model.resume auto goes on from here")
-        return 128 + interruption.signal
-    except RuntimeError as error:
-        if not distributed.lost_contact(error):
-            raise
-        distributed.tell_once(
-            "error: another process of this run has died or no longer answers; model.resume auto goes on after the "
-            "last finished epoch"
-        )
-        return 1
-    return 0
+    with distributed.processes():
+        run(load_config(args.config_file, {k: v for k, v in overrides.items() if v is not None}, args.opts))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    return run_tool(lambda: train(args), after_signal="; the same command with model.resume auto goes on from here")
 
 
 if __name__ == "__main__":

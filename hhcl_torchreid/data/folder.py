@@ -7,10 +7,16 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["SUFFIXES", "camera_names", "find_images"]
+__all__ = ["OTHER_SUFFIXES", "SUFFIXES", "camera_names", "find_images", "find_others"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What a file's name ends with, in capitals or not, if it is an image."""
+
+OTHER_SUFFIXES = (
+    *(".tif", ".tiff", ".gif", ".jfif", ".jpe", ".jp2", ".jxl", ".avif", ".heic", ".heif"),
+    *(".ppm", ".pgm", ".tga", ".ico", ".psd", ".svg", ".dng", ".raw"),
+)
+"""What the names of images end with that are of no kind that is read."""
 
 _NAMED = "the cameras' expression (data.camera_regex or --camera-regex)"
 
@@ -32,15 +38,24 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise InputError(f"{root} is no folder: give the folder that holds the images")
-    images = [
+    images = _files(root, SUFFIXES)
+    if not images:
+        raise InputError(f"no image in {root}: give a folder with files that end in {', '.join(SUFFIXES)}")
+    return images
+
+
+def find_others(root: str | os.PathLike[str]) -> list[Path]:
+    """Lists the images in a folder that :func:`find_images` leaves out, because they are of no kind that is read."""
+    return _files(Path(root).expanduser(), OTHER_SUFFIXES)
+
+
+def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(
         Path(folder, name)
         for folder, names in _walk(root)
         for name in names
-        if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-    ]
-    if not images:
-        raise InputError(f"no image in {root}: give a folder with files that end in {', '.join(SUFFIXES)}")
-    return sorted(images)
+        if not name.startswith(".") and name.lower().endswith(suffixes)
+    )
 
 
 def _walk(root: Path) -> list[tuple[str, list[str]]]:

@@ -1,6 +1,7 @@
 """Decoding: image files to uint8 tensors of one size, streamed or kept in memory."""
 
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..files import visible
 
-__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "load_images", "open_image", "to_rgb"]
+__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "check_regular", "load_images", "open_image", "to_rgb"]
 
 NAMED_AT_MOST = 5
 
@@ -39,9 +40,21 @@ def open_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     Raises:
         UNREADABLE: the file is no image, is cut off, or cannot be opened.
     """
+    if isinstance(file, (str, os.PathLike)):
+        check_regular(file)
     with Image.open(file) as image:
         image.load()
         return to_rgb(_upright(image))
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Keeps from opening what may never end, such as a pipe or a link to a device.
+
+    Raises:
+        OSError: it is no ordinary file, or not there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(f"{path} is no ordinary file")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

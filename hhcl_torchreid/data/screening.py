@@ -10,7 +10,7 @@ from typing import NamedTuple
 import joblib
 from tqdm import tqdm
 
-from .images import UNREADABLE, open_image
+from .images import UNREADABLE, check_regular, open_image
 
 __all__ = ["SMALLEST_SIDE", "LeftOut", "screen_images"]
 
@@ -25,7 +25,7 @@ class LeftOut(NamedTuple):
 
     path: Path
     kind: str
-    """``"unreadable"``, ``"tiny"`` or ``"duplicate"``."""
+    """``"unreadable"``, ``"tiny"``, ``"duplicate"`` or ``"of another kind"``."""
     reason: str
     """The kind with its particulars, for people."""
 
@@ -61,6 +61,7 @@ def screen_images(paths: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
 def _examine(path: Path) -> tuple[str, str, bytes]:
     """Kind and reason for leaving a file out, empty if there is none, and the digest of its bytes."""
     try:
+        check_regular(path)
         data = path.read_bytes()
         width, height = open_image(io.BytesIO(data)).size
     except UNREADABLE:

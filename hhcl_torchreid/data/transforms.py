@@ -1,7 +1,7 @@
 """Augmentation and normalisation of whole batches of uint8 images, on the device of the images."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,14 @@ from torchvision.transforms import functional as image_functional
 from ..errors import InputError
 from .store import to_device
 
-__all__ = ["AugmentationDraws", "BatchAugmentation", "draw_augmentation", "normalize_images"]
+__all__ = [
+    "AugmentationDraws",
+    "BatchAugmentation",
+    "check_transforms",
+    "draw_augmentation",
+    "normalize_images",
+    "transforms_of",
+]
 
 PADDING = 10  # pixels on every side
 ERASING_ATTEMPTS = 100
@@ -96,6 +103,36 @@ def _per_channel(values: Sequence[float], device: torch.device) -> Tensor:
     return to_device(torch.tensor(values, dtype=torch.float32), device).view(1, 3, 1, 1)
 
 
+def check_transforms(transforms: Sequence[str]) -> list[str]:
+    """Gives the names of transforms in small letters.
+
+    Raises:
+        InputError: one is not known.
+    """
+    names = [name.lower() for name in transforms]
+    unknown = set(names) - set(BATCH_TRANSFORMS) - set(IMAGE_TRANSFORMS)
+    if unknown:
+        raise InputError(
+            f"unknown transform {', '.join(sorted(unknown))}: data.transforms takes "
+            f"{', '.join(BATCH_TRANSFORMS + IMAGE_TRANSFORMS)}"
+        )
+    return names
+
+
+def transforms_of(datamanager: Any) -> list[str]:
+    """The names of the transforms that a data manager of torchreid has been given, of those that it knows."""
+    library = torchreid.data.transforms
+    names = {
+        library.RandomHorizontalFlip: "random_flip",
+        library.RandomErasing: "random_erase",
+        library.Random2DTranslation: "random_crop",
+        library.RandomPatch: "random_patch",
+        library.ColorJitter: "color_jitter",
+    }
+    steps = getattr(datamanager.transform_tr, "transforms", ())
+    return [names[type(step)] for step in steps if type(step) in names]
+
+
 class BatchAugmentation:
     """The training transform: flip, pad and crop, normalise, erase; each image of a batch draws its own luck.
 
@@ -115,13 +152,7 @@ class BatchAugmentation:
     def __init__(
         self, transforms: Sequence[str], height: int, width: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        self.transforms = [name.lower() for name in transforms]
-        unknown = set(self.transforms) - set(BATCH_TRANSFORMS) - set(IMAGE_TRANSFORMS)
-        if unknown:
-            raise InputError(
-                f"unknown transform {', '.join(sorted(unknown))}: data.transforms takes "
-                f"{', '.join(BATCH_TRANSFORMS + IMAGE_TRANSFORMS)}"
-            )
+        self.transforms = check_transforms(transforms)
         self.mean = mean
         self.std = std
         library = torchreid.data.transforms

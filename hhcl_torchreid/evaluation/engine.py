@@ -9,12 +9,18 @@ from tqdm import tqdm
 
 from .. import distributed
 from ..data.loader import TestBatches, make_test_loaders
+from ..data.records import check_records, tell_of_unread_files
 from ..errors import explain_out_of_memory
 from ..features.embedder import Embedder
 from ..training.folder import RunFolder
 from .retrieval import TestSet, findable_targets, retrieve
 
 __all__ = ["RetrievalEngine"]
+
+# Of torchreid.utils.visualize_ranked_results, in pixels.
+GRID_SPACING = 10
+QUERY_EXTRA_SPACING = 90
+WIDEST_PICTURE = 65_500  # JPEG has no wider ones
 
 
 class RetrievalEngine(torchreid.engine.Engine):
@@ -32,6 +38,8 @@ class RetrievalEngine(torchreid.engine.Engine):
 
     def __init__(self, datamanager: Any, use_gpu: bool, embedder: Embedder, cache: str) -> None:
         super().__init__(datamanager, use_gpu)
+        check_records(datamanager)
+        tell_of_unread_files(datamanager)
         self.embedder = embedder
         targets = findable_targets(datamanager.test_loader)
         self.test_loader = make_test_loaders(datamanager, targets, cache, embedder.device, embedder.images_at_once)
@@ -67,7 +75,8 @@ class RetrievalEngine(torchreid.engine.Engine):
         distances, self.results[dataset_name] = retrieve(query, gallery, **settings)
         print("** Results **")
         for measure, value in self.results[dataset_name].items():
-            print(f"{measure:<8}: {value:.1%}")
+            # As torchreid's tools/parse_test_res.py looks for them.
+            print(f"{measure}: {value:.1%}" if measure == "mAP" else f"{measure:<8}: {value:.1%}")
         if visrank:
             torchreid.utils.visualize_ranked_results(
                 distances,
@@ -76,9 +85,18 @@ class RetrievalEngine(torchreid.engine.Engine):
                 width=self.datamanager.width,
                 height=self.datamanager.height,
                 save_dir=str(RunFolder(save_dir).visrank(dataset_name)),
-                topk=visrank_topk,
+                topk=self._images_in_a_row(visrank_topk, distances.shape[1]),
             )
         return self.results[dataset_name]["Rank-1"], self.results[dataset_name]["mAP"]
+
+    def _images_in_a_row(self, wanted: int, num_gallery: int) -> int:
+        """What the gallery has and a picture of torchreid's takes, which is a JPEG."""
+        width = self.datamanager.width
+        room = (WIDEST_PICTURE - width - QUERY_EXTRA_SPACING) // (width + GRID_SPACING)
+        topk = max(1, min(wanted, num_gallery, room))
+        if topk < wanted:
+            print(f"=> Ranking pictures show {topk} images in a row, not {wanted}: there are no more, or no wider JPEG")
+        return topk
 
     @torch.no_grad()
     @explain_out_of_memory("the features of query and gallery", "lower test.batch_size, or free memory on the device")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..clustering.neighbors import check_features
-from ..data.folder import find_images
+from ..data.folder import find_images, find_others
 from ..errors import InputError
 from ..files import replacing
 from .extractor import FeatureExtractor
@@ -27,7 +27,7 @@ class FolderFeatures(NamedTuple):
     features: Tensor
     """(N, D) float32 unit rows on the extractor's device."""
     unreadable: list[Path]
-    """Files that are named like images and are none."""
+    """Files that are named like images and are none, and images of a kind that is not read."""
     num_extracted: int
     """Images whose features had to be computed; the others' were on disk."""
     kept_in: Path | None
@@ -93,7 +93,7 @@ def features_of_folder(
     return FolderFeatures(
         paths=[path for path, good in zip(paths, readable, strict=True) if good],
         features=torch.from_numpy(features[readable]).to(extractor.device),
-        unreadable=[path for path, good in zip(paths, readable, strict=True) if not good],
+        unreadable=[path for path, good in zip(paths, readable, strict=True) if not good] + find_others(root),
         num_extracted=len(changed),
         kept_in=kept_in,
     )

@@ -114,6 +114,8 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarra
         AttributeError,
         EOFError,
         MemoryError,
+        OverflowError,
+        RecursionError,
         zipfile.BadZipFile,
     ) as error:
         raise InputError(

@@ -1,6 +1,6 @@
 """From features to pseudo labels, once per epoch."""
 
-from .base import LABELERS, Images, Labeler, TrueLabels, build_labeler, choose_labeler, register_labeler
+from .base import LABELERS, Images, Labeler, TrueLabels, build_labeler, choose_labeler, keep_apart, register_labeler
 from .clusters import PseudoLabeler
 from .epoch import label_epoch
 
@@ -12,6 +12,7 @@ __all__ = [
     "TrueLabels",
     "build_labeler",
     "choose_labeler",
+    "keep_apart",
     "label_epoch",
     "register_labeler",
 ]

@@ -10,7 +10,16 @@ from torch import Tensor
 
 from ..errors import InputError
 
-__all__ = ["LABELERS", "Images", "Labeler", "TrueLabels", "build_labeler", "choose_labeler", "register_labeler"]
+__all__ = [
+    "LABELERS",
+    "Images",
+    "Labeler",
+    "TrueLabels",
+    "build_labeler",
+    "choose_labeler",
+    "keep_apart",
+    "register_labeler",
+]
 
 UNKNOWN = -1
 
@@ -37,18 +46,33 @@ class Images:
 
     @classmethod
     def of_records(cls, records: Sequence[tuple[str, int, int, int]]) -> "Images":
-        """Takes torchreid's (path, pid, camid, dsetid), without the identities.
-
-        Cameras of one data set keep their numbers; of several, they are numbered anew, so that none is two.
-        """
-        paths = tuple(path for path, *_ in records)
-        cameras = np.array([camera for *_, camera, _ in records], dtype=np.int64).reshape(-1)
-        datasets = np.array([dataset for *_, dataset in records], dtype=np.int64).reshape(-1)
-        if len(np.unique(datasets)) > 1:
-            pairs = np.unique(np.stack([datasets, cameras], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-            cameras = np.where(cameras < 0, UNKNOWN, pairs)
+        """Takes torchreid's (path, pid, camid, dsetid), kept apart by :func:`keep_apart`, without the identities."""
+        records = keep_apart(records)
+        cameras, datasets = (torch.tensor([record[column] for record in records]) for column in (2, 3))
         unknown = torch.full((len(records),), UNKNOWN)
-        return cls(paths, torch.from_numpy(cameras), torch.from_numpy(datasets), unknown, unknown)
+        return cls(tuple(path for path, *_ in records), cameras, datasets, unknown, unknown)
+
+
+def keep_apart(records: Sequence[tuple[str, int, int, int]]) -> list[tuple[str, int, int, int]]:
+    """Gives no two data sets an identity or a camera in common; torchreid counts on from those of the one before.
+
+    Args:
+        records: torchreid's (path, pid, camid, dsetid).
+
+    Returns:
+        The same, as they are where they are of one data set; else with identities and cameras numbered anew, but for
+        unknown ones, which are negative.
+    """
+    paths, identities, cameras, datasets = zip(*records, strict=True)
+    if len(set(datasets)) > 1:
+        identities, cameras = (_number_pairs(datasets, numbers) for numbers in (identities, cameras))
+    return list(zip(paths, identities, cameras, datasets, strict=True))
+
+
+def _number_pairs(datasets: Sequence[int], numbers: Sequence[int]) -> tuple[int, ...]:
+    pairs = list(zip(datasets, numbers, strict=True))
+    place = {pair: position for position, pair in enumerate(sorted(set(pairs)))}
+    return tuple(number if number < 0 else place[dataset, number] for dataset, number in pairs)
 
 
 class Labeler(Protocol):

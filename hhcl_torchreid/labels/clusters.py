@@ -147,8 +147,13 @@ class PseudoLabeler:
         return {"independence_limit": self.independence_limit}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the limit back."""
-        self.independence_limit = state.get("independence_limit")
+        """Takes the limit back.
+
+        Raises:
+            TypeError: it is no number.
+        """
+        limit = state.get("independence_limit")
+        self.independence_limit = None if limit is None else float(limit)
 
 
 register_labeler("clusters", lambda cfg: PseudoLabeler(**cfg.cluster))

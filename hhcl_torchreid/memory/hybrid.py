@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clustering.centroids import cluster_centroids
+from ..clustering.neighbors import check_features
 from ..errors import InputError
 from .camera import CAMERA_WEIGHTS, CameraProxies, cluster_camera_means, given_cameras
 from .terms import MEMORY_MODES, Batch, MemoryTerm, true_cluster
@@ -160,14 +161,25 @@ class HybridMemory(nn.Module):
             cameras: (N,) int64, for the proxies; -1 where not known.
 
         Raises:
-            InputError: ``camera_proxy`` is set and there are no cameras.
+            InputError: features that are no finite unit rows, a cluster without a mean, or ``camera_proxy`` is set and
+                there are no cameras.
         """
-        features = features.float()
+        features = check_features(features)
         centroids = cluster_centroids(features, labels, self.num_clusters)
         rows = [term.start(centroids, features, labels, generator) for term in self.terms]
+        self._check_rows(centroids)
         self.features = torch.cat(rows).to(self.features.device)
         if self.camera_proxy > 0:
             self.proxies.set(*cluster_camera_means(features, labels, given_cameras(cameras, "camera_proxy")))
+
+    def _check_rows(self, centroids: Tensor) -> None:
+        # A cluster without an image has no mean, and one of opposite features a mean that is no direction.
+        broken = torch.nonzero(~((centroids.norm(dim=1) - 1).abs() < 1e-3)).flatten().tolist()
+        if broken:
+            raise InputError(
+                f"cluster {broken[0]} of {self.num_clusters} has no mean direction: number the clusters without gaps, "
+                "and leave out those whose features cancel each other"
+            )
 
     def set_proxies(self, proxies: Tensor, labels: Tensor, cameras: Tensor) -> None:
         """Sets the proxies that ``camera_proxy`` weighs, in place of those that :meth:`rebuild` makes.

@@ -26,6 +26,9 @@ __all__ = [
     "register_backbone",
 ]
 
+MOST_PIXELS = 2**24
+"""Of an image: a ResNet-50 takes some 25 GB for one of that size."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -109,6 +112,11 @@ def check_input_size(name: str, height: int, width: int) -> None:
         raise InputError(
             f"{name} takes images of {required[0]} x {required[1]} pixels only, not {height} x {width}: "
             f"set data.height {required[0]} data.width {required[1]}"
+        )
+    if height * width > MOST_PIXELS:
+        raise InputError(
+            f"images of {height} x {width} pixels are too large for any machine: choose a height and width of at most "
+            f"{MOST_PIXELS:,} pixels together"
         )
 
 

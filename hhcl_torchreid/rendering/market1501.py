@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -103,9 +104,13 @@ def _render_all(tracklets: list[Tracklet], folder: Path, settings: RenderingSett
             return
         for camera in range(NUM_CAMERAS):
             sample_camera(settings.seed, camera, settings.light)  # forked workers inherit the painted scenes
-        with ProcessPoolExecutor(workers, _process_context(), _one_thread_per_process) as pool:
-            for written in pool.map(write, tracklets, chunksize=8):
-                progress.update(written)
+        with ProcessPoolExecutor(workers, _process_context(), _prepare_worker) as pool:
+            try:
+                for written in pool.map(write, tracklets, chunksize=8):
+                    progress.update(written)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # nobody wants what has not begun
+                raise
 
 
 def _write_tracklet(folder: Path, settings: RenderingSettings, tracklet: Tracklet) -> int:
@@ -126,5 +131,8 @@ def _process_context():
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
-def _one_thread_per_process() -> None:
+def _prepare_worker() -> None:
     cv2.setNumThreads(0)
+    # Ctrl-C reaches all processes of a terminal: the first one ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -22,6 +22,7 @@ FRAME_WIDTH = 5
 QUERY_FRAME = "black"
 MATCH_FRAME = "#8a94a3"
 CAPTION_HEIGHT = 18
+MOST_ELONGATED = 4  # of height and width, the longer by the shorter
 WIDEST_PICTURE = 65_500  # JPEG has no wider ones
 
 
@@ -50,7 +51,7 @@ def draw_ranking(ranking: Ranking, image_size: tuple[int, int]) -> Image.Image:
 
     Args:
         ranking: query and matches; a match's similarity is written below it. Of very many, the first ones are drawn.
-        image_size: height and width that the model takes; the picture keeps their proportion.
+        image_size: height and width that the model takes; the picture keeps their proportion, up to 4 to 1.
 
     Returns:
         The picture.
@@ -58,7 +59,8 @@ def draw_ranking(ranking: Ranking, image_size: tuple[int, int]) -> Image.Image:
     Raises:
         InputError: an image has vanished.
     """
-    height, width = PICTURE_HEIGHT, round(PICTURE_HEIGHT * image_size[1] / image_size[0])
+    proportion = min(max(image_size[1] / image_size[0], 1 / MOST_ELONGATED), MOST_ELONGATED)
+    height, width = PICTURE_HEIGHT, round(PICTURE_HEIGHT * proportion)
     step = width + GRID_SPACING
     matches = ranking.matches[: (WIDEST_PICTURE - width - QUERY_EXTRA_SPACING) // step]
     size = (width + QUERY_EXTRA_SPACING + len(matches) * step, height + CAPTION_HEIGHT)

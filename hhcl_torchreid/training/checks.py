@@ -1,18 +1,24 @@
 """What must fit together before a run begins."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
 from .. import distributed
 from ..data.sampler import BatchPlan, check_batch_size
+from ..data.transforms import check_transforms, transforms_of
 from ..errors import InputError
 
 __all__ = ["check_engine"]
 
 
-def check_engine(datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn: int) -> None:
+def check_engine(
+    datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn: int, transforms: Sequence[str]
+) -> None:
     """Checks arguments of :class:`~hhcl_torchreid.ImageHHCLEngine` that nothing else does.
+
+    Says so where the data manager has been given transforms that the engine has not: those of the engine count.
 
     Raises:
         InputError: settings that do not go together, data that are no images, a model of another making.
@@ -26,6 +32,12 @@ def check_engine(datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn
         raise InputError(f"engine.iters is {plan.iters}: an epoch takes at least one step")
     if precise_bn < 0:
         raise InputError(f"train.precise_bn is {precise_bn}: give a number of batches, or 0 for running averages")
+    own, others = check_transforms(transforms), transforms_of(datamanager)
+    if ignored := set(others) - set(own):
+        print(
+            f"=> HHCL augments with {', '.join(own) or 'nothing'}, not with the data manager's "
+            f"{', '.join(sorted(ignored))}: give the engine transforms={others}"
+        )
 
 
 def _check_groups(bn_groups: int, batch_size: int) -> None:

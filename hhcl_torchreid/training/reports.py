@@ -65,7 +65,7 @@ def write_left_out(left_out: Sequence[LeftOut], path: str | Path) -> None:
 
 @main_only
 def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
-    """Draws what was measured over the epochs: accuracy, loss, clusters, and the quality of labels.
+    """Draws what was measured over the epochs, if anything: accuracy, loss, clusters, and the quality of labels.
 
     Args:
         rows: lines of a :class:`~hhcl_torchreid.training.history.History`.
@@ -82,6 +82,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         ("without any label", ("self_retrieval", "one_camera")),
     )
     measured = [panel for panel in panels if any(row.get(column) is not None for row in rows for column in panel[1])]
+    if not measured:
+        return
     num_rows = -(-len(measured) // 2)
     figure = Figure(figsize=(11, 3.25 * num_rows), layout="constrained")
     for position, (title, columns) in enumerate(measured, start=1):

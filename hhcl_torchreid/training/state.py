@@ -1,6 +1,8 @@
 """What a run needs to go on after its last epoch as if nothing had ended it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,17 @@ from .. import distributed
 from ..checkpoint import load_checkpoint, random_states, restore_random_states
 from ..errors import InputError
 from ..labels import Labeler
-from .history import History
+from .form import check_form, check_optimizer_state
+from .history import METRIC_COLUMNS, History
 from .teacher import Teacher
 
 __all__ = ["TrainingState"]
 
 NEEDED = ("state_dict", "epoch", "optimizer", "scheduler", "rows", "labels", "best", "results_before", "random")
+
+OF_THE_SCHEDULE = ("step_size", "gamma", "milestones", "T_max", "eta_min")
+BY_PYTORCH = ("params", "foreach", "fused", "capturable", "decoupled_weight_decay")
+"""What an optimiser's groups hold beside what it was asked for."""
 
 
 class TrainingState:
@@ -103,6 +110,8 @@ class TrainingState:
                 f"{path} holds no run to go on with ({', '.join(missing)} missing): start from its weights with "
                 "model.load_weights instead"
             )
+        with _explaining(path):
+            self._check_form(checkpoint)
         self._check_kinds(path, checkpoint.get("kinds", {}))
         if (self.teacher is None) != ("student" not in checkpoint):
             had = "with" if "student" in checkpoint else "without"
@@ -110,24 +119,42 @@ class TrainingState:
                 f"{path} was trained {had} a teacher: set hhcl.teacher to what it was trained with, or start from its "
                 "weights with model.load_weights"
             )
+        with _explaining(path):
+            self._check_hyperparameters(path, checkpoint)
         try:
+            check_optimizer_state(self.optimizer, checkpoint["optimizer"])
             self._load_networks(checkpoint)
             self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             first = str(error).splitlines()[-1].strip()
             raise InputError(
                 f"{path} is a checkpoint of another model or optimiser than the configured one ({first}): set the "
                 "model.*, train.optim and train.staged_lr that it was trained with"
             ) from None
-        try:
+        with _explaining(path):
             self._load_rest(checkpoint)
-        # What stands in a file that was changed by hand may be anything.
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-            raise InputError(
-                f"{path} holds a run in a form that cannot be gone on with ({type(error).__name__}: {error}): start "
-                "from its weights with model.load_weights instead"
-            ) from error
         return checkpoint
+
+    def _check_form(self, checkpoint: Mapping[str, Any]) -> None:
+        check_form("epoch", 0, checkpoint["epoch"])
+        check_form("best", 0.0, 0 if checkpoint["best"] == -math.inf else checkpoint["best"])
+        check_form("kinds", self._kinds(), checkpoint.get("kinds", {}))
+        check_form("results_before", {}, checkpoint["results_before"])
+        for results in checkpoint["results_before"].values():
+            check_form("results_before", dict.fromkeys(results, 0.0), results)
+            results["mAP"], results["Rank-1"]
+        for line in checkpoint["rows"]:
+            check_form("rows", dict.fromkeys(METRIC_COLUMNS, 0.0), line)
+        if checkpoint["rows"][-1]["epoch"] != checkpoint["epoch"]:
+            raise ValueError(f"epoch {checkpoint['epoch']} does not end the rows")
+        if checkpoint["labels"] is not None:
+            labels = checkpoint["labels"]
+            check_form("labels", torch.zeros(len(labels), dtype=torch.int64), labels)
+        if self.scheduler is not None and checkpoint["scheduler"] is not None:
+            check_form("scheduler", self.scheduler.state_dict(), checkpoint["scheduler"])
+        if checkpoint.get("scaler"):
+            check_form("scaler", {**self.scaler.state_dict(), "scale": 1.0}, checkpoint["scaler"])
+        check_form("random", random_states(), {**checkpoint["random"], "cuda": random_states()["cuda"]})
 
     def _load_networks(self, checkpoint: Mapping[str, Any]) -> None:
         if self.teacher is None:
@@ -145,6 +172,22 @@ class TrainingState:
                     "from its weights with model.load_weights"
                 )
 
+    def _check_hyperparameters(self, path: str | Path, checkpoint: Mapping[str, Any]) -> None:
+        """What the states of optimiser and scheduler would put in place of what the new ones were asked for."""
+        changed = []
+        groups = checkpoint["optimizer"].get("param_groups") if isinstance(checkpoint["optimizer"], Mapping) else None
+        for own, stored in zip(self.optimizer.param_groups, groups if isinstance(groups, list) else (), strict=False):
+            if isinstance(stored, Mapping):
+                moving = {"lr"} if "initial_lr" in own else set()
+                changed += _changes(own, stored, own.keys() - {*BY_PYTORCH, *moving})
+        if self.scheduler is not None and checkpoint["scheduler"] is not None:
+            changed += _changes(self.scheduler.state_dict(), checkpoint["scheduler"], OF_THE_SCHEDULE)
+        if changed:
+            raise InputError(
+                f"{path} was trained with {', '.join(dict.fromkeys(changed))}: build optimiser and scheduler as they "
+                "were, or start from its weights with model.load_weights"
+            )
+
     def _load_rest(self, checkpoint: Mapping[str, Any]) -> None:
         if self.scheduler is not None and checkpoint["scheduler"] is not None:
             self.scheduler.load_state_dict(checkpoint["scheduler"])
@@ -158,4 +201,32 @@ class TrainingState:
             checkpoint.get("labeler", {"independence_limit": checkpoint.get("independence_limit")})
         )
         restore_random_states(checkpoint["random"])
-        int(checkpoint["epoch"]), self.history.last["epoch"]
+
+
+def _changes(own: Mapping[str, Any], stored: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    both = [key for key in sorted(keys) if key in own and key in stored]
+    return [
+        f"{key.removeprefix('initial_')} {_plain(stored[key])}, not {_plain(own[key])}"
+        for key in both
+        if _plain(stored[key]) != _plain(own[key])
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return sorted(value)
+    return list(value) if isinstance(value, (list, tuple)) else value
+
+
+@contextmanager
+def _explaining(path: str | Path) -> Iterator[None]:
+    """Turns what a file that was changed by hand makes of reading it into a sentence: it may hold anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise InputError(
+            f"{path} holds a run in a form that cannot be gone on with ({type(error).__name__}: {error}): start "
+            "from its weights with model.load_weights instead"
+        ) from error

@@ -13,7 +13,7 @@ def call(*words):
 def test_bad_input_ends_in_one_line(capsys):
     assert call("--root", "unused", "--train-ids", 2000) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "render_people: num_train_ids + num_test_ids is 2050, but Market-1501's layout has room for 1501 identities: "
+        "error: num_train_ids + num_test_ids is 2050, but Market-1501's layout has room for 1501 identities: "
         "ask for fewer"
     ]
 

@@ -52,8 +52,9 @@ def check_datasets(names: Sequence[str], root: str) -> None:
             close = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(sorted(known))}"
             raise InputError(f"unknown data set {name!r}: {hint}")
-        folder = osp.join(osp.expanduser(root), known[name].dataset_dir or "")
-        if not issubclass(known[name], SyntheticMarket) and not osp.isdir(folder):
+        folder = osp.join(osp.expanduser(root), getattr(known[name], "dataset_dir", "") or "")
+        renders = isinstance(known[name], type) and issubclass(known[name], SyntheticMarket)
+        if not renders and not osp.isdir(folder):
             raise InputError(
                 f"data set {name} needs the folder {folder}, which does not exist: put the images there, or set --root "
                 "to the folder that holds it"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torchreid
 
 from ...errors import InputError
-from ..folder import camera_names, find_images
+from ..folder import SUFFIXES, camera_names, find_images, find_others
 from ..screening import LeftOut, screen_images
 from .labelled_by_name import read_labels
 
@@ -81,19 +81,25 @@ class FolderOfCrops(torchreid.data.ImageDataset):
     def _read_training_images(self, folder: Path, tests: Sequence[Path]) -> list[tuple[str, int, int]]:
         if tests and (folder / "train").is_dir():
             folder, tests = folder / "train", []
-        paths = [path for path in find_images(folder) if not any(path.is_relative_to(test) for test in tests)]
+        paths, others = (
+            [path for path in find(folder) if not any(path.is_relative_to(test) for test in tests)]
+            for find in (find_images, find_others)
+        )
         if not paths:
             raise InputError(f"{folder} holds no training image beside its test set, query and gallery: put some there")
         camera_of = dict(zip(paths, camera_names(paths, folder, self.camera_regex), strict=True))
         kept, left_out = screen_images(paths)
+        reason = f"not read: its name ends in none of {', '.join(SUFFIXES)}"
+        left_out += [LeftOut(path, "of another kind", reason) for path in others]
         type(self).left_out = left_out
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(image.kind for image in left_out).items()))
         if not kept:
             raise InputError(
-                f"none of the {len(paths)} images in {folder} can be trained on ({counts}): give a folder with crops"
+                f"none of the {len(paths) + len(others)} images in {folder} can be trained on ({counts}): give a "
+                "folder with crops"
             )
         if left_out:
-            print(f"Left out {len(left_out)} of {len(paths)} images: {counts}")
+            print(f"Left out {len(left_out)} of {len(paths) + len(others)} images: {counts}")
         number = {name: i for i, name in enumerate(sorted({camera_of[path] for path in kept}))}
         return [(str(path), UNKNOWN_IDENTITY, number[camera_of[path]]) for path in kept]
 

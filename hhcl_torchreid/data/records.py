@@ -1,0 +1,79 @@
+"""What torchreid's data sets hand over: whether it can be used, and which files beside it they have not read."""
+
+import operator
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import InputError
+from ..files import visible
+from .datasets import FolderOfCrops
+from .folder import OTHER_SUFFIXES, SUFFIXES
+
+__all__ = ["check_records", "tell_of_unread_files", "unread_files"]
+
+
+def check_records(datamanager: Any) -> None:
+    """Checks that paths are text, and identities, cameras and data sets whole numbers.
+
+    Args:
+        datamanager: of torchreid; its training images and those of all test sets are looked at.
+
+    Raises:
+        InputError: of the first record that is not so.
+    """
+    for name, records in _lists_of(datamanager):
+        for record in records:
+            if len(record) != 4 or not isinstance(record[0], str):
+                raise InputError(f"{name} holds {record!r}: a record is (path, identity, camera), the path as text")
+            for kind, value in zip(("identity", "camera", "data set"), record[1:], strict=True):
+                try:
+                    operator.index(value)
+                except TypeError:
+                    raise InputError(
+                        f"{name} gives {visible(record[0])} the {kind} {value!r} ({type(value).__name__}): number "
+                        "identities and cameras in its class, 0, 1, ..."
+                    ) from None
+
+
+def _lists_of(datamanager: Any) -> list[tuple[str, Sequence[Any]]]:
+    lists = [(f"data set {' + '.join(datamanager.sources)}", datamanager.train_loader.dataset.data)]
+    for name, loaders in datamanager.test_loader.items():
+        lists += [(f"the {split} of data set {name}", loader.dataset.data) for split, loader in loaders.items()]
+    return lists
+
+
+def tell_of_unread_files(datamanager: Any) -> None:
+    """Says of each folder that images come from how many others in it were not read, because of how their names end."""
+    for name, records in _lists_of(datamanager):
+        for folder, (count, read, unread) in unread_files(path for path, *_ in records).items():
+            print(
+                f"=> {name}: {count} image file(s) in {visible(folder)} are not read, because they end in "
+                f"{', '.join(unread)} and only {', '.join(read)} is looked for: rename or convert them"
+            )
+
+
+def unread_files(paths: Iterable[str]) -> Mapping[str, tuple[int, list[str], list[str]]]:
+    """Finds files that are named like images, beside others of which none ends like them.
+
+    Args:
+        paths: of the images that are read.
+
+    Returns:
+        Folder -> their number, what the names of the read ones end with, and what theirs do.
+    """
+    endings: dict[str, set[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        endings.setdefault(folder, set()).add(os.path.splitext(name)[1])
+    known = {str(image.path) for image in FolderOfCrops.left_out}
+    found = {}
+    for folder, read in endings.items():
+        if os.path.isdir(folder):
+            names = [name for name in os.listdir(folder) if os.path.join(folder, name) not in known]
+            counts = Counter(os.path.splitext(name)[1] for name in names if not name.startswith("."))
+            unread = {e: n for e, n in counts.items() if e.lower() in SUFFIXES + OTHER_SUFFIXES and e not in read}
+            if unread:
+                found[folder] = sum(unread.values()), sorted(read), sorted(unread)
+    return found
