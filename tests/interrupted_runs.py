@@ -53,9 +53,9 @@ def kill():
 def killed_while_labelling():
     label, calls = PseudoLabeler.__call__, []
 
-    def trap(self, features):
+    def trap(self, *given):
         calls.append(1)
-        return kill() if len(calls) == 2 else label(self, features)
+        return kill() if len(calls) == 2 else label(self, *given)
 
     PseudoLabeler.__call__ = trap
 
@@ -88,14 +88,14 @@ def _signalled(number):
     """Sends a signal in the middle of the first step of the second epoch."""
     forward, update, calls = HybridMemory.forward, HybridMemory.update, []
 
-    def trap(self, features, labels):
+    def trap(self, *batch):
         calls.append(1)
         if len(calls) == 3:
             os.kill(os.getpid(), number)
-        return forward(self, features, labels)
+        return forward(self, *batch)
 
-    def tell(self, features, labels):
-        update(self, features, labels)
+    def tell(self, *batch):
+        update(self, *batch)
         if len(calls) == 3:
             print("the memory has taken the step", flush=True)
 
@@ -116,7 +116,7 @@ def out_of_space():
 
     def trap(engine, **settings):
         if engine.epoch == 1:
-            size = Path(engine.save_dir, "model", "model-last.pth.tar").stat().st_size
+            size = engine.folder.last_checkpoint.stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
         train(engine, **settings)
 

@@ -285,7 +285,7 @@ def test_what_processes_tell_each_other(tmp_path):
     ("settings", "codes", "sentence"),
     [
         ({"train__bn_groups": 1}, [2, 2], "train.bn_groups (1) must be a multiple of the number of processes (2)"),
-        ({"data__save_dir": REPOSITORY / "setup.cfg" / "log"}, [2, 1], "cannot write"),
+        ({"data__save_dir": REPOSITORY / "setup.cfg" / "log"}, [2, 2], "cannot write"),
     ],
 )
 def test_bad_input_is_told_once(data_root, tmp_path, settings, codes, sentence):
