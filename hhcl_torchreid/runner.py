@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +22,14 @@ from .data.sampler import check_batch_size
 from .data.transforms import check_transforms
 from .engine import ImageHHCLEngine
 from .errors import InputError, explain_out_of_memory, is_out_of_memory
-from .files import FULL_DISK, libraries_writing, replacing, writing
+from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
 from .models import ReIDModel, build_model, check_input_size, load_weights
 from .models.backbones import find_backbone
 from .models.compilation import compile_model
-from .settings import SETTINGS, shorten
+from .settings import SETTINGS
 from .training import reports
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
@@ -169,7 +170,8 @@ def _explain_data_set(cfg: CfgNode, error: Exception) -> InputError:
         hint = f"install the package {error.name}, which reads it"
     elif isinstance(error, IndexError):
         hint = "torchreid wants training, query and gallery images, named as its class reads them"
-    reason = shorten(" ".join(str(error).split()))[1:-1]
+    words = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    reason = textwrap.shorten(visible(" ".join(words.split())), width=400, placeholder=" ...")
     return InputError(f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {reason}): {hint}")
 
 
