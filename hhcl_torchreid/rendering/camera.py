@@ -97,6 +97,19 @@ LIGHTS = {
         occlusion=(0.03, 0.12),
         gains=(0.40, 0.46, 0.68),
     ),
+    # Every camera has a tint, a brightness and a sharpness of its own, further apart than people are.
+    "mixed": _Light(
+        exposure=(-0.80, 1.30, 0.08),
+        contrast=(0.70, 0.50),
+        cast=(0.12, 0.28),
+        saturation=(0.65, 1.25),
+        gamma=(0.75, 1.35),
+        haze=(0, 20),
+        blur=(0.0, 0.012),
+        noise=(2.0, 9.0),
+        resolution=(0.5, 1.0),
+        occlusion=(0.05, 0.2),
+    ),
 }
 
 
