@@ -1,8 +1,8 @@
 """What the camera options and the teacher do where cameras differ more than people: combinations, several seeds each.
 
-Renders a set made for this below ``--root``: six cameras of unlike tint, light and sharpness, which take unequal numbers
-of images, and people whom two to six of them see. Every run starts from the same weights, which have only seen other
-people by day. Finished runs are kept, and one that was cut off goes on after its last epoch.
+Renders a set made for this below ``--root``: six cameras of unlike tint, light and sharpness, which take unequal
+numbers of images, and people whom two to six of them see. Every run starts from the same weights, which have only seen
+other people by day. Finished runs are kept, and one that was cut off goes on after its last epoch.
 
 Examples:
     python benchmarks/cameras.py
@@ -32,14 +32,14 @@ from hhcl_torchreid.rendering import render_market1501
 from hhcl_torchreid.training.folder import RunFolder
 
 RENDERING: dict[str, Any] = {
-    "num_train_ids": 80,
-    "num_test_ids": 40,
+    "num_train_ids": 60,
+    "num_test_ids": 30,
     "images_per_tracklet": (2, 12),
     "cameras_per_person": (2, 6),
     "camera_shares": (1.0, 0.8, 0.6, 0.45, 0.3, 0.2),
     "num_distractors": 60,
-    "height": 64,
-    "width": 32,
+    "height": 96,
+    "width": 48,
     "light": "mixed",
 }
 
@@ -50,18 +50,18 @@ SETTINGS: dict[str, Any] = {
     "data.sources": ["synthetic"],
     "data.targets": ["synthetic"],
     "data.workers": 0,
-    "data.height": 64,
-    "data.width": 32,
+    "data.height": 96,
+    "data.width": 48,
     "data.transforms": ["random_flip"],
     "sampler.num_instances": 8,
-    "train.batch_size": 64,
-    "train.max_epoch": 8,
-    "train.lr": 0.0003,
+    "train.batch_size": 48,
+    "train.max_epoch": 5,
+    "train.lr": 0.0007,
     "train.amp": "off",
     "train.precise_bn": 8,
     "cluster.eps": 0.5,
     "cluster.k1": 20,
-    "engine.iters": 20,
+    "engine.iters": 30,
     "test.batch_size": 256,
     "test.eval_freq": -1,
 }
