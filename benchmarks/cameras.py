@@ -126,30 +126,43 @@ def one_camera_share(labels: Path) -> float:
     return statistics.mean(len(seen) == 1 for seen in cameras.values())
 
 
-def train(cfg: CfgNode) -> Result:
-    """One run of HHCL: measures of its last model and of the labels that it was trained with last."""
-    cfg.model.resume = "auto"
-    runner.run(cfg)
+def read(cfg: CfgNode) -> Result | None:
+    """Measures of a finished run's last model and of the labels that it was trained with last; None of any other.
+
+    Seconds are those of its fastest epoch: what else the machine did then disturbed least.
+    """
     folder = RunFolder(cfg.data.save_dir)
+    if not folder.metrics.exists():
+        return None
     with open(folder.metrics, encoding="utf-8", newline="") as file:
         _, *epochs = csv.DictReader(file)
-    last = epochs[-1]
-    measured = {name: float(last[name]) for name in ("mAP", "rank1", "ari") if last.get(name)}
-    seconds = sum(float(epoch["seconds_train"]) for epoch in epochs)
+    if not epochs or len(epochs) < cfg.train.max_epoch or not epochs[-1]["mAP"]:
+        return None
     return {
-        **measured,
+        **{name: float(epochs[-1][name]) for name in ("mAP", "rank1", "ari") if name in epochs[-1]},
         "one_camera": one_camera_share(folder.labels),
-        "seconds_per_step": seconds / (cfg.engine.iters * len(epochs)),
+        "seconds_per_step": min(float(epoch["seconds_train"]) for epoch in epochs) / cfg.engine.iters,
     }
 
 
-def measure(name: str, cfg: CfgNode) -> Result:
-    """Trains, or tests, what a row of the table names."""
-    if name not in (START, SOFTMAX):
-        return train(cfg)
-    images_seen = cfg.train.batch_size * cfg.engine.iters * cfg.train.max_epoch
-    found = adapt_batch_norm(cfg) if name == START else train_with_labels(cfg, images_seen, cfg.train.batch_size)
-    return {"mAP": found["after"]["mAP"], "rank1": found["after"]["Rank-1"]}
+def train(cfg: CfgNode) -> Result | None:
+    """One run of HHCL, or what is left of it."""
+    if read(cfg) is None:
+        cfg.model.resume = "auto"
+        runner.run(cfg)
+    return read(cfg)
+
+
+def compare(name: str, cfg: CfgNode) -> Result:
+    """What is no run of HHCL: the start's test, or torchreid's softmax engine over as many images."""
+    path = Path(cfg.data.save_dir, "result.json")
+    if not path.exists():
+        images_seen = cfg.train.batch_size * cfg.engine.iters * cfg.train.max_epoch
+        found = adapt_batch_norm(cfg) if name == START else train_with_labels(cfg, images_seen, cfg.train.batch_size)
+        result = {"mAP": found["after"]["mAP"], "rank1": found["after"]["Rank-1"]}
+        with writing(path):
+            path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def run_all(args: argparse.Namespace) -> dict[str, list[Result]]:
@@ -159,12 +172,8 @@ def run_all(args: argparse.Namespace) -> dict[str, list[Result]]:
     for seed in args.seeds:
         for name in args.combinations:
             cfg = configure(args, name, seed)
-            path = Path(cfg.data.save_dir, "result.json")
-            if not path.exists():
-                result = measure(name, cfg)
-                with writing(path):
-                    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-            results[name].append(json.loads(path.read_text(encoding="utf-8")))
+            if (result := train(cfg) if name in COMBINATIONS else compare(name, cfg)) is not None:
+                results[name].append(result)
     return results
 
 
