@@ -97,6 +97,19 @@ LIGHTS = {
         occlusion=(0.03, 0.12),
         gains=(0.40, 0.46, 0.68),
     ),
+    # Every camera has a tint, a brightness and a sharpness of its own, further apart than people are.
+    "mixed": _Light(
+        exposure=(-0.90, 1.50, 0.08),
+        contrast=(0.65, 0.55),
+        cast=(0.20, 0.42),
+        saturation=(0.65, 1.30),
+        gamma=(0.70, 1.40),
+        haze=(0, 20),
+        blur=(0.0, 0.009),
+        noise=(2.0, 7.0),
+        resolution=(0.6, 1.0),
+        occlusion=(0.05, 0.2),
+    ),
 }
 
 

@@ -75,10 +75,12 @@ def _encounters(
     num_cameras = _fit_total(num_cameras, settings.cameras_per_person, num_tracklets, "num_query_images", tuner)
     pairs, counts = [], []
     fewest, most = settings.images_per_tracklet
+    shares = np.array(settings.camera_shares or [1] * NUM_CAMERAS)
     for person, rng, seen_by in zip(people, streams, num_cameras.tolist(), strict=True):
-        cameras = rng.permutation(NUM_CAMERAS)[:seen_by]
-        pairs += [(person, camera) for camera in sorted(cameras.tolist())]
-        counts += rng.integers(fewest, most + 1, NUM_CAMERAS).tolist()[:seen_by]
+        cameras = np.sort(rng.permutation(NUM_CAMERAS)[:seen_by])
+        pairs += [(person, camera) for camera in cameras.tolist()]
+        drawn = rng.integers(fewest, most + 1, NUM_CAMERAS)[:seen_by] * shares[cameras]
+        counts += np.maximum(np.rint(drawn).astype(int), fewest).tolist()
     name = "num_train_images" if people.start == 1 else "num_gallery_images"
     counts = _fit_total(np.array(counts), settings.images_per_tracklet, num_images, name, tuner).tolist()
     return [(person, camera, count) for (person, camera), count in zip(pairs, counts, strict=True)]

@@ -33,6 +33,8 @@ class RenderingSettings:
         num_test_ids: identities of query and gallery, numbered after those; at most 1,501 in all.
         images_per_tracklet: fewest and most images of one person at one camera (in the test set: in the gallery).
         cameras_per_person: fewest and most cameras, of six, that see a person; at least 2.
+        camera_shares: for each of the six cameras, above 0 and at most 1, how many images it takes of a person beside
+            what ``images_per_tracklet`` draws, rounded and never below its fewest; None where cameras are alike.
         num_distractors: gallery images of nobody (identity 0): background and cut-off passers-by.
         num_train_images: exact size of the training set; None leaves it to the ranges above.
         num_query_images: likewise of the query set, one image per test identity and camera.
@@ -40,7 +42,7 @@ class RenderingSettings:
         height: rows of an image, pixels.
         width: columns of an image, pixels.
         seed: seed of the people, cameras and frames, at least 0.
-        light: ``"day"`` or ``"dusk"``: how dark it is, and how much the cameras differ.
+        light: ``"day"``, ``"dusk"`` or ``"mixed"``: how dark it is, and how much the cameras differ.
 
     Raises:
         InputError: a value out of range.
@@ -50,6 +52,7 @@ class RenderingSettings:
     num_test_ids: int = 50
     images_per_tracklet: tuple[int, int] = (3, 4)
     cameras_per_person: tuple[int, int] = (5, 6)
+    camera_shares: tuple[float, ...] | None = None
     num_distractors: int = 100
     num_train_images: int | None = None
     num_query_images: int | None = None
@@ -72,6 +75,7 @@ class RenderingSettings:
             self._check_at_least(name, least)
         self._check_range("images_per_tracklet", 1, 50)
         self._check_range("cameras_per_person", 2, NUM_CAMERAS)
+        self._check_shares()
         if self.light not in LIGHTS:
             raise InputError(f"light is {self.light!r}: choose one of {', '.join(LIGHTS)}")
         identities = self.num_train_ids + self.num_test_ids
@@ -85,6 +89,11 @@ class RenderingSettings:
         value = getattr(self, name)
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}: give a whole number of at least {least}")
+
+    def _check_shares(self) -> None:
+        shares = self.camera_shares
+        if shares is not None and not (len(shares) == NUM_CAMERAS and all(0 < share <= 1 for share in shares)):
+            raise InputError(f"camera_shares is {shares!r}: give {NUM_CAMERAS} numbers above 0 and at most 1, or None")
 
     def _check_range(self, name: str, least: int, most: int) -> None:
         limits = getattr(self, name)

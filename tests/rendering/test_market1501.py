@@ -80,6 +80,27 @@ def test_demo_size():
     assert 2000 <= sum(file.startswith("bounding_box_train") for file in files) <= 2800
 
 
+def test_cameras_take_their_share_of_what_is_drawn():
+    def counts(**settings):
+        ranges = {"images_per_tracklet": (2, 12), "cameras_per_person": (2, 6)}
+        tracklets = plan_tracklets(RenderingSettings(**ranges, **settings))
+        return {(tracklet.person, tracklet.camera): len(tracklet.files) for tracklet in tracklets if tracklet.person}
+
+    shares = (1.0, 0.5, 0.3, 1.0, 0.2, 0.75)
+    alike, unequal = counts(), counts(camera_shares=shares)
+    assert alike.keys() == unequal.keys()
+    for (person, camera), count in alike.items():
+        in_query = person > RenderingSettings.num_train_ids
+        expected = max(2, round((count - in_query) * shares[camera])) + in_query
+        assert unequal[person, camera] == expected
+
+
+def test_exact_totals_hold_with_unequal_cameras():
+    settings = {**MARKET1501_SIZE, "camera_shares": (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)}
+    files = [file for tracklet in plan_tracklets(RenderingSettings(**settings)) for file in tracklet.files]
+    assert len(files) == len(set(files)) == 12936 + 3368 + 15913
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_same_seed_gives_the_same_bytes(tiny, tmp_path, workers):
     assert contents(render_market1501(tmp_path / "again", workers=workers, **TINY)) == contents(tiny)
@@ -157,7 +178,9 @@ def test_two_at_once_give_one_whole_rendering(tiny, tmp_path, monkeypatch):
         ({"height": 8}, "height is 8"),
         ({"seed": -1}, "seed is -1"),
         ({"workers": 0}, "workers is 0"),
-        ({"light": "noon"}, "light is 'noon'.*day, dusk"),
+        ({"camera_shares": (1, 1)}, "camera_shares is .*6 numbers above 0"),
+        ({"camera_shares": (1, 1, 1, 1, 1, 0)}, "camera_shares is .*at most 1"),
+        ({"light": "noon"}, "light is 'noon'.*day, dusk, mixed"),
     ],
 )
 def test_bad_settings(tmp_path, settings, words):

@@ -43,19 +43,25 @@ def test_cameras_of_one_seed_see_grey_differently():
     assert apart.min() > 8
 
 
+def mean_colours(light):
+    """(people, cameras, 3): what each camera makes of each person's picture, on average."""
+    pictures = [[render_tracklet(0, p, c, 1, 64, 32, light)[0].mean((0, 1)) for c in range(6)] for p in range(4)]
+    return np.array(pictures)
+
+
+def spread_of_cameras(colours):
+    return (colours.mean(0) / colours.mean()).std()
+
+
 def test_dusk_is_darker_and_bluer_and_its_cameras_agree_more():
-    day, dusk = (
-        np.array(
-            [
-                [render_tracklet(0, person, camera, 1, 64, 32, light)[0].mean((0, 1)) for camera in range(6)]
-                for person in range(4)
-            ]
-        )
-        for light in ("day", "dusk")
-    )
+    day, dusk = mean_colours("day"), mean_colours("dusk")
     assert dusk.mean() < 0.7 * day.mean()
     assert dusk[..., 2].mean() / dusk[..., 0].mean() > 1.15 * day[..., 2].mean() / day[..., 0].mean()
-    assert (dusk.mean(0) / dusk.mean()).std() < (day.mean(0) / day.mean()).std()
+    assert spread_of_cameras(dusk) < spread_of_cameras(day)
+
+
+def test_mixed_light_sets_cameras_further_apart():
+    assert spread_of_cameras(mean_colours("mixed")) > 1.5 * spread_of_cameras(mean_colours("day"))
 
 
 def test_tracklets_hang_together():
