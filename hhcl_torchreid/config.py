@@ -28,6 +28,7 @@ __all__ = [
     "settings_without_effect",
 ]
 
+DEEPEST = 10  # sections and a list in them make four
 LARGEST_FILE = 100_000  # bytes; PyYAML takes seconds for it, and the whole table is a twentieth of it
 
 
@@ -70,12 +71,14 @@ def _read(path: str) -> dict[str, Any]:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise InputError(f"{path} is larger than {LARGEST_FILE} bytes: give a configuration file in YAML")
-        loader = yaml.SafeLoader(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
+        _check_depth(text, path)
+        loader = yaml.SafeLoader(text)
         tree = loader.get_single_node()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; give a configuration file that can be read") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
         raise InputError(f"cannot read {path} ({reason}): give a configuration file in YAML and UTF-8") from None
     values: dict[str, Any] = {}
     for key, node in _settings_in(tree, path) if tree else ():
@@ -83,6 +86,15 @@ def _read(path: str) -> dict[str, Any]:
             raise InputError(f"{key} stands twice in {path}: take one out")
         values[key] = _construct(loader, node, key, path)
     return values
+
+
+def _check_depth(text: str, path: str) -> None:
+    """Stops before what is nested without end is built, which takes a call a level."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path} is nested too deeply: give settings there, each as NAME: VALUE in its section")
 
 
 def _settings_in(section: yaml.Node, path: str, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]:
