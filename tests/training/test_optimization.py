@@ -105,7 +105,7 @@ def test_a_run_that_warms_up_resumes_to_the_bit_and_not_without_its_warm_up(data
     assert train("parts", **{"train.max_epoch": 1}) == 0
     capsys.readouterr()
     assert train("parts", **{"train.max_epoch": 3, "model.resume": "auto", "train.warmup_epochs": 0}) == 2
-    assert "a warm-up, not no warm-up: set train.warmup_epochs to what it was trained with" in capsys.readouterr().err
+    assert "train.warmup_epochs 1 (now 0)" in capsys.readouterr().err
     assert train("parts", **{"train.max_epoch": 3, "model.resume": "auto"}) == 0
     whole, parts = (load_checkpoint(RunFolder(tmp_path / name).last_checkpoint) for name in ("whole", "parts"))
     assert [row["lr"] for row in parts["rows"][1:]] == pytest.approx([0.000035, 0.00035, 0.000035])
