@@ -204,7 +204,7 @@ def test_every_attribute_is_born_in_init(path):
 
 
 def is_private(name):
-    return name.startswith("_") and not name.endswith("__") and name != "_torchreid"
+    return name.startswith("_") and not name.endswith("__")
 
 
 def names_of_others(tree):
