@@ -170,8 +170,7 @@ def _explain_data_set(cfg: CfgNode, error: Exception) -> InputError:
         hint = f"install the package {error.name}, which reads it"
     elif isinstance(error, IndexError):
         hint = "torchreid wants training, query and gallery images, named as its class reads them"
-    words = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-    reason = textwrap.shorten(visible(" ".join(words.split())), width=400, placeholder=" ...")
+    reason = textwrap.shorten(visible(" ".join(str(error).split())), width=400, placeholder=" ...")
     return InputError(f"cannot read data set {names} under {cfg.data.root} ({type(error).__name__}: {reason}): {hint}")
 
 
