@@ -340,7 +340,8 @@ def test_an_unreadable_query_image_is_named(make_engine, make_datamanager, tmp_p
     broken = tmp_path / "0001_c1s1_000001_00.jpg"
     broken.write_bytes(b"no image")
     datamanager = make_datamanager()
-    datamanager.test_loader["market1501"]["query"].dataset.query[:] = [(str(broken), 1, 0, 0)]
+    queries = datamanager.test_loader["market1501"]["query"].dataset.query
+    queries[:] = [(str(broken), *queries[0][1:])]
     engine = make_engine(datamanager)
     with pytest.raises(InputError, match=r"1 unreadable image.*0001_c1s1_000001_00.jpg"):
         engine.run(save_dir=str(tmp_path / "log"), max_epoch=1)

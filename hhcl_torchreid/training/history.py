@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from .. import distributed
-from ..files import replacing
+from ..files import replacing, writing
 from .folder import RunFolder
 
 __all__ = ["METRIC_COLUMNS", "History", "make_writer"]
@@ -95,6 +95,8 @@ class History:
         Raises:
             InputError: it cannot be written.
         """
+        with writing(folder.metrics):
+            folder.path.stat()  # one that has vanished is not to be made anew, without the run's other files
         with replacing(folder.metrics) as file:
             file.write(_table(self.lines))
         if writer is not None:
