@@ -35,6 +35,7 @@ from sklearn.metrics.cluster import contingency_matrix, pair_confusion_matrix
 from hhcl_torchreid import FeatureExtractor, PseudoLabeler
 from hhcl_torchreid.clustering import dbscan, jaccard_graph
 from hhcl_torchreid.data.folder import find_images
+from hhcl_torchreid.data.tracks import Sighting
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import (
     cluster_settings,
@@ -152,7 +153,8 @@ def assign_in_folder(folder: Path, options: argparse.Namespace) -> Record:
     found = timed("compare", lambda: compare_with_centroids(features, labels))
     timed("csv", lambda: write_csv(out / "identities.csv", paths, cameras, found))
     timed("npz", lambda: save_features(out / "features.npz", features, paths))
-    timed("page", lambda: write_page(out, folder / "crops", paths, cameras, found, {"eps": options.eps}))
+    seen = [Sighting(camera) for camera in cameras]
+    timed("page", lambda: write_page(out, folder / "crops", paths, seen, found, {"eps": options.eps}))
     return {
         "identities": found.num_identities,
         "outliers": found.num_outliers,

@@ -16,6 +16,7 @@ from . import distributed
 from .checkpoint import save_checkpoint
 from .config import get_default_config
 from .data import AugmentedBatches, BatchAugmentation, BatchPlan, make_store
+from .data.datasets import sightings_of
 from .errors import InputError, explain_out_of_memory
 from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retrieval
 from .features import Embedder, estimate_statistics, use_precision
@@ -137,7 +138,7 @@ class ImageHHCLEngine(RetrievalEngine):
 
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(keep_apart(self.train_loader.dataset.data))
-        self.images = Images.of_records(self.records)
+        self.images = Images.of_records(self.records, sightings_of(datamanager.sources))
         reports.tell_of_cameras(self.images.cameras, self.memory)
         self.identities = np.array([identity for _, identity, _, _ in self.records])
         self.labeler = choose_labeler(labeler, labels, get_default_config(), self.identities.tolist())
@@ -273,8 +274,7 @@ class ImageHHCLEngine(RetrievalEngine):
         generator = torch.Generator().manual_seed(int(self._generator("memory").integers(2**62)))
         self.memory.rebuild(features, self.labels.to(features.device), generator, self.images.cameras)
         self.history.current["seconds_label"] = watch.lap("label")
-        cameras = self.images.cameras
-        batches = AugmentedBatches(self.store, self.labels, cameras, self.plan, self.augmentation, self._generator)
+        batches = AugmentedBatches(self.store, self.labels, self.images, self.plan, self.augmentation, self._generator)
         self.train_loader = tqdm(batches, f"epoch {self.epoch + 1}", self.plan.iters, False, unit="it", disable=None)
         return batches
 

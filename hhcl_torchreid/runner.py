@@ -16,14 +16,14 @@ from yacs.config import CfgNode
 
 from . import config, distributed
 from .checkpoint import check_settings, load_checkpoint
-from .data.datasets import FolderOfCrops, check_datasets
-from .data.folder import camera_names
+from .data.datasets import FolderOfCrops, check_datasets, sightings_of
 from .data.sampler import check_batch_size
+from .data.tracks import Sighting
 from .data.transforms import check_transforms
 from .engine import ImageHHCLEngine
 from .errors import InputError, explain_out_of_memory, is_out_of_memory
 from .files import FULL_DISK, libraries_writing, replacing, visible, writing
-from .identities import check_folder, write_identities
+from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
 from .models import ReIDModel, build_model, check_input_size, load_weights
@@ -144,8 +144,8 @@ def build_datamanager(cfg: CfgNode) -> Any:
     Raises:
         InputError: a data set is not there, or not in the layout that torchreid expects.
     """
-    FolderOfCrops.left_out = []
-    FolderOfCrops.camera_regex = cfg.data.camera_regex
+    FolderOfCrops.left_out, FolderOfCrops.sightings = [], {}
+    FolderOfCrops.camera_regex, FolderOfCrops.track_regex = cfg.data.camera_regex, cfg.data.track_regex
     try:
         with warnings.catch_warnings():
             # torchreid asks for the folder above the one that everybody has.
@@ -286,18 +286,19 @@ def _folder_of_images(cfg: CfgNode, engine: ImageHHCLEngine) -> Path:
 
 def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """What ``tools/assign_identities.py`` writes, of the training images by the model as it is now."""
-    root = _folder_of_images(cfg, engine)
-    images = [Path(path) for path, *_ in engine.records]
-    if cfg.data.sources == ["folder"]:
-        cameras = camera_names(images, root, cfg.data.camera_regex)
-    else:
-        cameras = [f"camera {camera}" for camera in engine.images.cameras.tolist()]
-    paths = [image.relative_to(root).as_posix() for image in images]
     features = engine.extract_training_features()
     if not distributed.is_main():
         engine.labeler(features, engine.images)  # its part of the neighbour search
         return
-    found = write_identities(RunFolder(cfg.data.save_dir).identities, root, paths, cameras, features, engine.labeler)
+    root = _folder_of_images(cfg, engine)
+    paths = [Path(path).relative_to(root).as_posix() for path, *_ in engine.records]
+    seen = sightings_of(cfg.data.sources)
+    sightings = [
+        seen.get(path) or Sighting(f"camera {camera}")
+        for (path, *_), camera in zip(engine.records, engine.images.cameras.tolist(), strict=True)
+    ]
+    crops = Crops(root, paths, sightings, features, [])
+    found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, engine.labeler)
     print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
 
 

@@ -1,6 +1,7 @@
 """Gives every image of a folder an identity, without training.
 
-DIR receives identities.csv, features.npz, and index.html: a page to look at that needs neither network nor server.
+DIR receives identities.csv, features.npz, where tracks are known tracks.csv, and index.html: a page to look at that
+needs neither network nor server.
 """
 
 import argparse
@@ -33,6 +34,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--camera-regex", default="", help="expression on a path whose group is the camera (default: the first folder)"
     )
+    parser.add_argument(
+        "--track-regex", default="", help="likewise, groups camera, track and frame (default: crops.csv in the folder)"
+    )
     parser.add_argument("--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see choose_eps")
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
@@ -51,14 +55,14 @@ def assign(args: argparse.Namespace) -> str:
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     labeler = PseudoLabeler(**settings)
     if args.features:
-        crops = crops_from_features(args.features, args.root, args.camera_regex)
+        crops = crops_from_features(args.features, args.root, args.camera_regex, args.track_regex)
     else:
         extractor = FeatureExtractor(
             args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
         )
-        crops = crops_from_images(extractor, args.root, args.camera_regex)
+        crops = crops_from_images(extractor, args.root, args.camera_regex, args.track_regex)
     write_unreadable(args.out, crops.unreadable)
-    identities = write_identities(args.out, crops.root, crops.paths, crops.cameras, crops.features, labeler)
+    identities = write_identities(args.out, crops, labeler)
     return summary(identities, len(crops.unreadable), labeler, args.out)
 
 

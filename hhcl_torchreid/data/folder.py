@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["OTHER_SUFFIXES", "SUFFIXES", "camera_names", "find_images", "find_others"]
+__all__ = ["OTHER_SUFFIXES", "SUFFIXES", "camera_names", "compile_expression", "find_images", "find_others"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What a file's name ends with, in capitals or not, if it is an image."""
@@ -98,21 +98,29 @@ def camera_names(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLik
     relative = [Path(path).expanduser().relative_to(root) for path in paths]
     if not pattern:
         return [path.parts[0] if len(path.parts) > 1 else "" for path in relative]
-    expression = _compile(pattern)
-    return [_camera_in(path.as_posix(), expression) for path in relative]
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"{_NAMED} {pattern!r} is no regular expression: {error}") from None
+    expression = compile_expression(pattern, _NAMED)
     if expression.groups == 0:
         raise InputError(
             f"{_NAMED} {pattern!r} has no group: put round brackets around the part that names the camera, as "
             r"in '_c(\d+)_'"
         )
-    return expression
+    return [_camera_in(path.as_posix(), expression) for path in relative]
+
+
+def compile_expression(pattern: str, name: str) -> re.Pattern[str]:
+    """Compiles a regular expression of the user's.
+
+    Args:
+        pattern: the expression.
+        name: what messages call it.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"{name} {pattern!r} is no regular expression: {error}") from None
 
 
 def _camera_in(path: str, expression: re.Pattern[str]) -> str:

@@ -28,7 +28,7 @@ class AugmentedBatches:
     Args:
         store (ImageStore): every training image.
         labels (Tensor): (N,) int64 on the CPU, the pseudo label of each.
-        cameras (Tensor): (N,) int64 on the CPU, the camera of each.
+        images (Images): ``cameras``, ``tracks`` and ``frames`` of each, (N,) int64 on the CPU.
         plan (BatchPlan): what a batch is made of.
         augmentation (BatchAugmentation): what happens to the images.
         generator (callable): purpose -> numpy.random.Generator, for ``"sampler"`` and ``"augmentation"``.
@@ -41,16 +41,23 @@ class AugmentedBatches:
         self,
         store: ImageStore,
         labels: Tensor,
-        cameras: Tensor,
+        images: Any,
         plan: BatchPlan,
         augmentation: BatchAugmentation,
         generator: Callable[[str], np.random.Generator],
     ) -> None:
         self.store = store
         self.labels = labels
-        self.cameras = cameras
+        self.cameras = images.cameras
         self.sampler = CrossCameraBatchSampler(
-            labels.numpy(), cameras.numpy(), plan.batch_size, plan.num_instances, plan.iters, generator("sampler")
+            labels.numpy(),
+            images.cameras.numpy(),
+            plan.batch_size,
+            plan.num_instances,
+            plan.iters,
+            generator("sampler"),
+            images.tracks.numpy(),
+            images.frames.numpy(),
         )
         self.augmentation = augmentation
         self.generator = generator("augmentation")

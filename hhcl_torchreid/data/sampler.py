@@ -10,6 +10,9 @@ from ..errors import InputError
 
 __all__ = ["BatchPlan", "CrossCameraBatchSampler", "check_batch_size"]
 
+UNKNOWN_TRACK = -1
+GOLDEN = (5**0.5 - 1) / 2  # its multiples, without their whole parts, spread evenly however many are taken
+
 
 class BatchPlan(NamedTuple):
     """What the batches of an epoch are made of."""
@@ -39,6 +42,11 @@ class CrossCameraBatchSampler(Sampler[list[int]]):
 
     The authors' code calls it RandomMultipleGallerySampler.
 
+    Where tracks are known, an image's neighbours in its track are nearly its copies: a cluster then gives its first
+    image and K - 1 others from different cameras, of each from different tracks, of each frames that are far apart, and
+    the same ones again only when there are no others. Cameras and tracks follow in random order, those of the first
+    image last.
+
     Args:
         labels (numpy.ndarray): (N,) int, the cluster of each image; -1 (outlier) never reaches a batch.
         cameras (numpy.ndarray): (N,) int, the camera of each image.
@@ -46,6 +54,8 @@ class CrossCameraBatchSampler(Sampler[list[int]]):
         num_instances (int): K.
         iters (int): number of batches.
         generator (numpy.random.Generator): source of all choices.
+        tracks (numpy.ndarray, optional): (N,) int, the track of each image, -1 where it is not known.
+        frames (numpy.ndarray, optional): (N,) int, its frame; -1: in the order of the images.
 
     Raises:
         InputError: ``batch_size`` is no multiple of ``num_instances``, or no cluster has two images.
@@ -59,9 +69,13 @@ class CrossCameraBatchSampler(Sampler[list[int]]):
         num_instances: int = 16,
         iters: int = 200,
         generator: np.random.Generator | None = None,
+        tracks: np.ndarray | None = None,
+        frames: np.ndarray | None = None,
     ) -> None:
         check_batch_size(batch_size, num_instances)
         self.cameras = cameras
+        self.tracks = np.full_like(labels, UNKNOWN_TRACK) if tracks is None else tracks
+        self.frames = np.full_like(labels, 0) if frames is None else frames
         self.num_instances = num_instances
         self.iters = iters
         self.generator = generator or np.random.default_rng()
@@ -87,12 +101,44 @@ class CrossCameraBatchSampler(Sampler[list[int]]):
 
     def _draw_images(self, images: np.ndarray) -> list[int]:
         first = self.generator.choice(images)
+        if self.tracks[first] != UNKNOWN_TRACK:
+            return self._draw_along_tracks(first, images)
         others = images[self.cameras[images] != self.cameras[first]]
         if len(others) == 0:
             others = images[images != first]
         # The authors compare with K, not with the K - 1 images they need.
         too_few = len(others) < self.num_instances
         return [int(first), *self.generator.choice(others, self.num_instances - 1, replace=too_few).tolist()]
+
+    def _draw_along_tracks(self, first: int, images: np.ndarray) -> list[int]:
+        """The first image, then in turns one of each camera, in its turns of each track, there far from the last."""
+        others = images[images != first]
+        cameras, tracks = self.cameras[others], self.tracks[others]
+        by_camera = self._shuffled_ranks(cameras, self.cameras[first])
+        by_track = self._shuffled_ranks(tracks, self.tracks[first])
+        position = _ranks_in_groups(tracks, self.frames[others])
+        by_frame = _ranks_in_groups(tracks, (position * GOLDEN + self.generator.random()) % 1)
+        # Ranks of a camera's images: first one of each of its tracks, then a second of each, ...
+        turn = _ranks_in_groups(cameras, by_frame * (by_track.max() + 1) + by_track)
+        chosen = others[np.argsort(turn * (by_camera.max() + 1) + by_camera, kind="stable")]
+        return [int(first), *np.resize(chosen, self.num_instances - 1).tolist()]
+
+    def _shuffled_ranks(self, groups: np.ndarray, last: int) -> np.ndarray:
+        """Numbers groups 0, 1, ... in random order, the given one last, for each of their members."""
+        names, group = np.unique(groups, return_inverse=True)
+        order = self.generator.random(len(names))
+        order[names == last] = 2
+        return np.argsort(np.argsort(order))[group]
+
+
+def _ranks_in_groups(groups: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Numbers the members of each group 0, 1, ... by ascending key."""
+    order = np.lexsort((keys, groups))
+    begins = np.flatnonzero(np.diff(groups[order], prepend=groups[order[0]] - 1))
+    ranks = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    numbered = np.empty_like(ranks)
+    numbered[order] = ranks
+    return numbered
 
 
 def check_batch_size(batch_size: int, num_instances: int) -> None:

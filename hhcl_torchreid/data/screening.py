@@ -25,7 +25,7 @@ class LeftOut(NamedTuple):
 
     path: Path
     kind: str
-    """``"unreadable"``, ``"tiny"``, ``"duplicate"`` or ``"of another kind"``."""
+    """``"unreadable"``, ``"tiny"``, ``"duplicate"``, ``"not named"`` or ``"of another kind"``."""
     reason: str
     """The kind with its particulars, for people."""
 

@@ -3,17 +3,20 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
 from ..checkpoint import configuration_in, load_checkpoint
 from ..config import get_default_config
-from ..data.folder import camera_names, find_images
+from ..data.folder import find_images
+from ..data.tracks import Sighting, find_sightings, warn_of_folders_like_tracks
 from ..errors import InputError
 from ..features.extractor import FeatureExtractor
 from ..features.folder import features_of_folder
 from ..features.saved import load_features, load_settings
+from ..labels import Images
 
 __all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
 
@@ -26,50 +29,74 @@ class Crops(NamedTuple):
     root: Path
     paths: list[str]
     """Relative to ``root``, with ``/`` between folders."""
-    cameras: list[str]
+    sightings: list[Sighting]
     features: Tensor
     """(N, D) float32 unit rows."""
     unreadable: list[str]
-    """Relative paths of the other image files."""
+    """Relative paths of the other image files, and of those that a table of tracks does not name."""
+
+    @property
+    def cameras(self) -> list[str]:
+        """The name of each image's camera."""
+        return [sighting.camera for sighting in self.sightings]
+
+    @property
+    def images(self) -> Images:
+        """The same as labelers take it."""
+        number = {name: place for place, name in enumerate(sorted(set(self.cameras)))}
+        cameras = [number[name] for name in self.cameras]
+        return Images.of_sightings(self.paths, cameras, [0] * len(cameras), self.sightings)
 
 
-def crops_from_images(extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
+def crops_from_images(
+    extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = "", track_regex: str = ""
+) -> Crops:
     """Gives the features of all images in a folder, at any depth, as :func:`features_of_folder` keeps them.
 
     Args:
         extractor: the model.
         root: the folder.
-        camera_regex: expression on the relative path whose first group is the camera; empty: the first folder level.
+        camera_regex: see :func:`~hhcl_torchreid.data.tracks.find_sightings`.
+        track_regex: likewise.
 
     Returns:
         The images, sorted by path.
 
     Raises:
-        InputError: no such folder, no image in it, none that can be read, or an expression without a group or that
-            does not match.
+        InputError: no such folder, no image in it, none that can be read, or what ``find_sightings`` refuses.
     """
     root = Path(root).expanduser()
-    camera_names(find_images(root), root, camera_regex)  # an expression that fails is told before the work
+    images = find_images(root)
+    sightings = find_sightings(images, root, camera_regex, track_regex)  # what fails is told before the work
+    warn_of_folders_like_tracks(sightings, root)
+    sighting_of = dict(zip(images, sightings, strict=True))
     found = features_of_folder(root, extractor)
+    rows = [row for row, path in enumerate(found.paths) if sighting_of.get(path)]
+    not_named = [path for path in found.paths if not sighting_of.get(path)]
     paths, unreadable = (
-        [image.relative_to(root).as_posix() for image in images] for images in (found.paths, found.unreadable)
+        [image.relative_to(root).as_posix() for image in images]
+        for images in ([found.paths[row] for row in rows], found.unreadable + not_named)
     )
-    return Crops(root, paths, camera_names(found.paths, root, camera_regex), found.features, unreadable)
+    known = [cast(Sighting, sighting_of[found.paths[row]]) for row in rows]
+    return Crops(root, paths, known, found.features[torch.tensor(rows, device=found.features.device)], unreadable)
 
 
-def crops_from_features(path: str | os.PathLike[str], root: str | os.PathLike[str], camera_regex: str = "") -> Crops:
+def crops_from_features(
+    path: str | os.PathLike[str], root: str | os.PathLike[str], camera_regex: str = "", track_regex: str = ""
+) -> Crops:
     """Takes features that were extracted before, as ``features.npz`` of an assignment holds them.
 
     Args:
         path: the ``.npz`` file, with the arrays ``features`` and ``paths``.
         root: the folder that its paths are relative to.
         camera_regex: as for :func:`crops_from_images`.
+        track_regex: likewise.
 
     Returns:
         The images, in the order of the file.
 
     Raises:
-        InputError: no such file, another kind of file, images that are not there, or an expression as above.
+        InputError: no such file, another kind of file, images that are not there, or expressions as above.
     """
     root = Path(root).expanduser()
     saved = load_features(path)
@@ -79,8 +106,8 @@ def crops_from_features(path: str | os.PathLike[str], root: str | os.PathLike[st
             f"{len(missing)} of {len(saved.paths)} images of {path} are not in {root}, such as {missing[0]!r}: set "
             "--root to the folder that the features were extracted from"
         )
-    cameras = camera_names([root / name for name in saved.paths], root, camera_regex)
-    return Crops(root, saved.paths, cameras, saved.features, [])
+    sightings = find_sightings([root / name for name in saved.paths], root, camera_regex, track_regex)
+    return Crops(root, saved.paths, [seen or Sighting("") for seen in sightings], saved.features, [])
 
 
 def cluster_settings(

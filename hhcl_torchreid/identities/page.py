@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.images import UNREADABLE, open_image
+from ..data.tracks import Sighting
 from ..files import replacing, replacing_folder
 from .assignment import Identities
 
@@ -21,7 +22,7 @@ __all__ = ["write_page"]
 
 STATIC_FILES = Path(__file__).parent / "static"
 THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
-PAGE_FILES = ("page.css", "identities.js", "elements.js", "page.js")
+PAGE_FILES = ("page.css", "identities.js", "tracks.js", "elements.js", "members.js", "page.js")
 THUMBNAILS_PER_FOLDER = 1000  # elements.js counts on it
 JPEG_QUALITY = 80
 OPTION = "the folder of the results"
@@ -31,7 +32,7 @@ def write_page(
     folder: str | Path,
     root: str | Path,
     paths: Sequence[str],
-    cameras: Sequence[str],
+    sightings: Sequence[Sighting],
     identities: Identities,
     settings: Mapping[str, Any],
 ) -> int:
@@ -44,7 +45,7 @@ def write_page(
         folder: where the page goes.
         root: the folder of the images.
         paths: of the images relative to ``root``, with ``/`` between folders.
-        cameras: name of each image's camera.
+        sightings: camera, track and frame of each image.
         identities: of the same images.
         settings: name -> value, shown at the top of the page.
 
@@ -57,8 +58,9 @@ def write_page(
     folder, files = Path(folder), Path(folder, "page")
     with replacing_folder(files / "thumbnails", option=OPTION) as thumbnails:
         aspects = _write_thumbnails(thumbnails, [Path(root, path) for path in paths])
-    names = sorted(set(cameras))
-    number = {name: index for index, name in enumerate(names)}
+    names, cameras = _numbered([seen.camera for seen in sightings])
+    # A track counts within its camera, and an image without one is not of the same as the others without.
+    tracks, track = _numbered([(seen.camera, seen.track) for seen in sightings])
     data = {
         "folder": Path(root).resolve().name,
         "images": _address(Path(root), folder),
@@ -66,7 +68,10 @@ def write_page(
         "settings": dict(settings),
         "cameras": names,
         "path": list(paths),
-        "camera": [number[name] for name in cameras],
+        "camera": cameras,
+        "tracks": [name for _, name in tracks],
+        "track": [number if tracks[number][1] else -1 for number in track],
+        "frame": [seen.frame for seen in sightings],
         "identity": identities.identity.tolist(),
         "similarity": _rounded(identities.similarity),
         "runnerUp": identities.runner_up.tolist(),
@@ -79,6 +84,13 @@ def write_page(
     with replacing(folder / "index.html", option=OPTION) as file:
         file.write((STATIC_FILES / "index.html").read_text(encoding="utf-8"))
     return len(paths) - len(aspects)
+
+
+def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The different values in order, and the place of each value among them."""
+    different = sorted(set(values))
+    place = {value: index for index, value in enumerate(different)}
+    return different, [place[value] for value in values]
 
 
 def _as_script(data: Mapping[str, Any]) -> str:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from torch import Tensor
-
 from ..features.saved import save_features
 from ..files import csv_text, replacing, visible, writing
 from ..labels import Labeler
 from .assignment import OUTLIER, Identities, compare_with_centroids
+from .crops import Crops
 from .page import write_page
+from .tracks import write_tracks
 
 __all__ = ["COLUMNS", "write_csv", "write_identities", "write_unreadable"]
 
@@ -73,22 +73,12 @@ def write_unreadable(folder: str | Path, paths: Sequence[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_identities(
-    folder: str | Path,
-    root: str | Path,
-    paths: Sequence[str],
-    cameras: Sequence[str],
-    features: Tensor,
-    labeler: Labeler,
-) -> Identities:
-    """Clusters features and writes ``identities.csv``, ``features.npz`` and a page, ``index.html`` with ``page/``.
+def write_identities(folder: str | Path, crops: Crops, labeler: Labeler) -> Identities:
+    """Clusters crops; writes ``identities.csv``, ``features.npz``, a page, and where tracks are known ``tracks.csv``.
 
     Args:
         folder: where the results go; it is there (:func:`~hhcl_torchreid.files.check_folder`).
-        root: the folder of the images.
-        paths: of the images relative to ``root``, with ``/`` between folders.
-        cameras: name of each image's camera.
-        features: ``(N, D)`` float32 unit rows of the same images.
+        crops: the images and their features.
         labeler: with the settings of the clustering.
 
     Returns:
@@ -98,10 +88,12 @@ def write_identities(
         InputError: the features are not finite unit rows, or the folder cannot be written.
     """
     settings = dict(labeler.settings)
-    save_features(Path(folder, "features.npz"), features, paths, settings)
-    identities = compare_with_centroids(features, labeler(features))
-    write_csv(Path(folder, "identities.csv"), paths, cameras, identities)
-    write_page(folder, root, paths, cameras, identities, {name: _shown(value) for name, value in settings.items()})
+    save_features(Path(folder, "features.npz"), crops.features, crops.paths, settings)
+    identities = compare_with_centroids(crops.features, labeler(crops.features, crops.images))
+    write_csv(Path(folder, "identities.csv"), crops.paths, crops.cameras, identities)
+    write_tracks(Path(folder, "tracks.csv"), crops, identities)
+    shown = {name: _shown(value) for name, value in settings.items()}
+    write_page(folder, crops.root, crops.paths, crops.sightings, identities, shown)
     return identities
 
 

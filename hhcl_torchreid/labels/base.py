@@ -1,5 +1,6 @@
 """The door of labels: what a labeler is given, what it gives, and how one is found by its name."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.tracks import Sighting
 from ..errors import InputError
 
 __all__ = [
@@ -40,17 +42,62 @@ class Images:
     """(N,) the track of a tracker, numbered over all cameras."""
     frames: Tensor
     """(N,) the frame of the camera's video."""
+    boxes: Tensor | None = None
+    """(N, 4) float32, left, top, width and height in that frame, pixels, NaN where not known; None: of no image."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def have_tracks(self) -> bool:
+        """Whether the track of any image is known."""
+        return bool((self.tracks != UNKNOWN).any())
+
     @classmethod
-    def of_records(cls, records: Sequence[tuple[str, int, int, int]]) -> "Images":
-        """Takes torchreid's (path, pid, camid, dsetid), kept apart by :func:`keep_apart`, without the identities."""
+    def of_records(
+        cls, records: Sequence[tuple[str, int, int, int]], sightings: Mapping[str, Sighting] | None = None
+    ) -> "Images":
+        """Takes torchreid's (path, pid, camid, dsetid), kept apart by :func:`keep_apart`, without the identities.
+
+        Args:
+            records: of N images.
+            sightings: what is known of tracks, by path; a track counts within its camera.
+        """
         records = keep_apart(records)
-        cameras, datasets = (torch.tensor([record[column] for record in records]) for column in (2, 3))
-        unknown = torch.full((len(records),), UNKNOWN)
-        return cls(tuple(path for path, *_ in records), cameras, datasets, unknown, unknown)
+        paths, _, cameras, datasets = zip(*records, strict=True)
+        return cls.of_sightings(paths, cameras, datasets, [(sightings or {}).get(path) for path in paths])
+
+    @classmethod
+    def of_sightings(
+        cls,
+        paths: Sequence[str],
+        cameras: Sequence[int],
+        datasets: Sequence[int],
+        sightings: Sequence[Sighting | None],
+    ) -> "Images":
+        """Numbers the tracks of sightings, over all cameras in the order of their cameras and names.
+
+        Args:
+            paths: of N images.
+            cameras: their numbers; no two data sets share one.
+            datasets: likewise.
+            sightings: None where nothing is known.
+        """
+        names = [seen.track if seen else "" for seen in sightings]
+        known = sorted({(camera, name) for camera, name in zip(cameras, names, strict=True) if name})
+        number = {track: i for i, track in enumerate(known)}
+        tracks = [number.get(track, UNKNOWN) for track in zip(cameras, names, strict=True)]
+        frames = [seen.frame if seen else UNKNOWN for seen in sightings]
+        boxes = [(seen.box if seen else None) or (math.nan,) * 4 for seen in sightings]
+        nowhere = all(math.isnan(box[0]) for box in boxes)
+        return cls(
+            tuple(paths),
+            cameras=torch.tensor(cameras),
+            datasets=torch.tensor(datasets),
+            tracks=torch.tensor(tracks),
+            frames=torch.tensor(frames),
+            boxes=None if nowhere else torch.tensor(boxes, dtype=torch.float32),
+        )
 
 
 def keep_apart(records: Sequence[tuple[str, int, int, int]]) -> list[tuple[str, int, int, int]]:

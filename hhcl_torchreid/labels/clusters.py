@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -15,8 +15,16 @@ from ..errors import InputError
 from ..stopwatch import Stopwatch
 from .base import Images, register_labeler
 from .reliability import reliable_labels
+from .tracks import find_pieces, label_pieces
 
 __all__ = ["ClusteringStatistics", "PseudoLabeler"]
+
+TRACKS_REACHED = 5
+"""Tracks that the k1 neighbours of an image reach over, if each is of as many images as are clustered."""
+MOST_IMAGES = 200_000
+"""Of many tracks fewer images are clustered, two at least, and fewer neighbours looked at, so that they fit in this."""
+WIDEST = 0.9
+"""Jaccard distances up to this one say which parts of a cluster belong together that tracks take apart."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,8 @@ class ClusteringStatistics:
     largest_cluster: int
     """Images in the largest cluster."""
     seconds: dict[str, float]
-    """Wall-clock seconds of the stages ``"neighbors"``, ``"graph"`` (in the main process) and ``"dbscan"``."""
+    """Wall-clock seconds of ``"neighbors"``, ``"graph"`` (in the main process) and ``"dbscan"``; with tracks, of
+    ``"tracks"`` and ``"parts"`` too."""
 
     @property
     def total_seconds(self) -> float:
@@ -51,6 +60,7 @@ class PseudoLabeler:
         k1: nearest neighbours among which reciprocal ones are sought.
         k2: nearest neighbours whose encodings are averaged.
         knn: back end of the neighbour search, ``"auto"``, ``"faiss"`` or ``"torch"``.
+        tracks: ``"auto"`` gives one label per track where tracks are known, see :meth:`__call__`; ``"off"`` never.
 
     Attributes:
         statistics: :class:`ClusteringStatistics` of the latest call; None before the first.
@@ -79,6 +89,7 @@ class PseudoLabeler:
         k1: int = 30,
         k2: int = 6,
         knn: str = "auto",
+        tracks: str = "auto",
     ) -> None:
         self.eps = tuple(sorted(eps)) if isinstance(eps, Sequence) else (float(eps),)
         if len(self.eps) not in (1, 3) or not all(0 < value < 1 for value in self.eps):
@@ -88,7 +99,9 @@ class PseudoLabeler:
                 raise InputError(f"cluster.{name} is {value!r}: give a whole number, 1 or more")
         if knn not in BACKENDS:
             raise InputError(f"cluster.knn is {knn!r}: choose one of {', '.join(BACKENDS)}")
-        self.min_samples, self.k1, self.k2, self.knn = min_samples, k1, k2, knn
+        if tracks not in ("auto", "off"):
+            raise InputError(f"cluster.tracks is {tracks!r}: choose auto or off")
+        self.min_samples, self.k1, self.k2, self.knn, self.tracks = min_samples, k1, k2, knn, tracks
         self.statistics: ClusteringStatistics | None = None
         self.independence_limit: float | None = None
 
@@ -101,31 +114,27 @@ class PseudoLabeler:
     def __call__(self, features: Tensor, images: Images | None = None) -> Tensor:
         """Labels ``(N, D)`` unit rows.
 
+        Where tracks are known, all images of a track get one label. The neighbours of an image are first of all those
+        of its own track, its near-copies, so of every track a few images are clustered, spread over it: so many that
+        the k1 neighbours reach over ``TRACKS_REACHED`` tracks. The cluster that most of them are in is the track's.
+        Tracks that hold two people, and those that cannot be one, are what :mod:`~hhcl_torchreid.labels.tracks` says.
+
         Args:
             features: of the images.
-            images: not looked at.
+            images: of the same number; only looked at for tracks.
 
         Returns:
             ``(N,)`` int64 labels on the features' device, clusters 0, 1, ...; -1 marks an outlier.
 
         Raises:
-            InputError: the features are not finite unit rows, or memory is too short.
+            InputError: the features are not finite unit rows, memory is too short, or no two tracks may be joined.
         """
         watch = Stopwatch(features.device)
         features = check_features(features)
-        of_ranks = distributed.parts(len(features))
-        found = search(features, self.k1, self.knn, rows=of_ranks[distributed.rank()])
-        neighbors, similarities = (distributed.gather_rows(rows, of_ranks) for rows in found)
-        neighbors = agree_on_copies(features, neighbors, similarities)
-        watch.lap("neighbors")
-
-        def label() -> Tensor:
-            graph = graph_from_neighbors(features, neighbors, similarities, self.k2, max_distance=self.eps[-1])
-            watch.lap("graph")
-            return self._cluster(graph).cpu()
-
-        labels = distributed.from_main(label).to(features.device)
-        watch.lap("dbscan")
+        if self.tracks == "auto" and images is not None and images.have_tracks:
+            labels = self._label_tracks(features, images, watch)
+        else:
+            labels = self._cluster(features, self.k1, self.k2, self.eps[-1], watch)[0]
         sizes = torch.bincount(labels[labels >= 0])
         self.statistics = ClusteringStatistics(
             num_clusters=len(sizes),
@@ -135,7 +144,44 @@ class PseudoLabeler:
         )
         return labels
 
-    def _cluster(self, graph: Tensor) -> Tensor:
+    def _cluster(
+        self, features: Tensor, k1: int, k2: int, max_distance: float, watch: Stopwatch
+    ) -> tuple[Tensor, Tensor | None]:
+        """Labels, and in the main process the graph that they come from."""
+        of_ranks = distributed.parts(len(features))
+        found = search(features, k1, self.knn, rows=of_ranks[distributed.rank()])
+        neighbors, similarities = (distributed.gather_rows(rows, of_ranks) for rows in found)
+        neighbors = agree_on_copies(features, neighbors, similarities)
+        watch.lap("neighbors")
+        graph = None
+
+        def label() -> Tensor:
+            nonlocal graph
+            graph = graph_from_neighbors(features, neighbors, similarities, k2, max_distance=max_distance)
+            watch.lap("graph")
+            return self._scan(graph).cpu()
+
+        labels = distributed.from_main(label).to(features.device)
+        watch.lap("dbscan")
+        return labels, graph
+
+    def _label_tracks(self, features: Tensor, images: Images, watch: Stopwatch) -> Tensor:
+        pieces = find_pieces(features, images)
+        most = max(1, self.k1 // TRACKS_REACHED)
+        thinned = min(most, max(2, MOST_IMAGES // len(pieces)))
+        chosen = pieces.thin(thinned)
+        watch.lap("tracks")
+        k1 = self.k1 if thinned == most else TRACKS_REACHED * thinned
+        k2 = max(1, round(self.k2 * thinned / most))
+        rows = torch.from_numpy(chosen).to(features.device)
+        labels, graph = self._cluster(features[rows], k1, k2, max(self.eps[-1], WIDEST), watch)
+        found = distributed.from_main(
+            lambda: torch.from_numpy(label_pieces(pieces, chosen, labels.cpu().numpy(), cast(Tensor, graph)))
+        )
+        watch.lap("parts")
+        return found.to(features.device)
+
+    def _scan(self, graph: Tensor) -> Tensor:
         if len(self.eps) == 1:
             return dbscan(graph, self.eps[0], self.min_samples)
         tight, normal, loose = (dbscan(graph, eps, self.min_samples) for eps in self.eps)

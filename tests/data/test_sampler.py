@@ -85,3 +85,46 @@ def test_batch_size_must_be_a_multiple_of_the_instances(batch_size, num_instance
 def test_no_cluster_of_two_images_is_said():
     with pytest.raises(InputError, match="no cluster has two images"):
         sample(labels=np.full(len(LABELS), -1))
+
+
+def draw_along_tracks(cameras, tracks, frames, num_instances, seed):
+    generator = np.random.default_rng(seed)
+    labels = np.zeros(len(cameras), int)
+    sampler = CrossCameraBatchSampler(labels, cameras, num_instances, num_instances, 20, generator, tracks, frames)
+    return np.array(list(sampler))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_tracks_cameras_take_turns_then_tracks_then_far_frames(seed):
+    rng = np.random.default_rng(seed)
+    sizes = {(0, 0): 9, (0, 1): 4, (1, 2): 30, (1, 3): 12, (1, 4): 6, (2, 5): 20}
+    cameras, tracks = (np.concatenate([[key[part]] * size for key, size in sizes.items()]) for part in (0, 1))
+    frames = np.concatenate([100 * rng.integers(5) + np.arange(size) for size in sizes.values()])
+    shuffled = rng.permutation(len(cameras))
+    cameras, tracks, frames = cameras[shuffled], tracks[shuffled], frames[shuffled]
+    for batch in draw_along_tracks(cameras, tracks, frames, 13, seed):
+        first, others = batch[0], batch[1:]
+        assert len(set(others)) == 12 and first not in others
+        for turn in range(4):  # three cameras have images enough for four turns
+            assert sorted(cameras[others[3 * turn : 3 * turn + 3]]) == [0, 1, 2]
+            assert cameras[others[3 * turn + 2]] == cameras[first]
+        for camera, num_tracks in ((0, 2), (1, 3)):
+            of_camera = tracks[others[cameras[others] == camera]]
+            assert len(set(of_camera[:num_tracks])) == num_tracks
+            assert of_camera[0] != tracks[first]
+        of_long = frames[others[tracks[others] == 5]]
+        assert np.ptp(of_long) >= 5 if len(of_long) > 1 else True
+
+
+def test_with_tracks_images_repeat_only_when_all_are_used():
+    cameras, tracks, frames = np.array([0, 0, 1]), np.array([0, 0, 1]), np.array([1, 2, 1])
+    for batch in draw_along_tracks(cameras, tracks, frames, 6, 0):
+        assert set(batch[1:]) == {0, 1, 2} - {batch[0]}
+
+
+def test_images_without_a_track_are_drawn_as_ever():
+    labels, unknown = np.zeros(9, int), np.full(9, -1)
+    cameras = np.arange(9) % 3
+    plain = CrossCameraBatchSampler(labels, cameras, 4, 4, 9, np.random.default_rng(0))
+    same = CrossCameraBatchSampler(labels, cameras, 4, 4, 9, np.random.default_rng(0), unknown, np.arange(9))
+    assert list(plain) == list(same)

@@ -9,6 +9,7 @@ from crops import ODD_PATHS, draw
 from playwright.sync_api import expect, sync_playwright
 from torch.nn.functional import normalize
 
+from hhcl_torchreid.data.tracks import Sighting
 from hhcl_torchreid.identities import Identities, compare_with_centroids, write_page
 
 SIZES = [4 + number % 6 for number in range(34)]  # more identities than a page shows
@@ -37,10 +38,11 @@ def browser():
 class Shown:
     """A folder of crops, its identities and the page of them."""
 
-    def __init__(self, folder, paths, cameras, identities: Identities):
+    def __init__(self, folder, paths, cameras, identities: Identities, sightings=()):
         self.paths, self.cameras, self.identities = paths, cameras, identities
         self.settings = {"eps": "0.45", "k1": 30}
-        self.unreadable = write_page(folder / "out", folder / "crops", paths, cameras, identities, self.settings)
+        sightings = sightings or [Sighting(camera) for camera in cameras]
+        self.unreadable = write_page(folder / "out", folder / "crops", paths, sightings, identities, self.settings)
         self.address = (folder / "out" / "index.html").as_uri()
 
     def members(self, number):
@@ -387,3 +389,32 @@ def test_an_earlier_page_is_replaced(tmp_path):
     Shown(tmp_path, ["a.jpg", "b.jpg"], ["", ""], compare_with_centroids(torch.eye(2), torch.tensor([0, 1])))
     Shown(tmp_path, ["b.jpg"], [""], compare_with_centroids(torch.eye(2)[:1], torch.tensor([0])))
     assert [path.name for path in (tmp_path / "out" / "page").rglob("*.jpg")] == ["0.jpg"]
+
+
+def test_a_track_is_one_picture_that_opens_and_its_camera_says_when(open_page, tmp_path):
+    frames = {"1": range(10, 40, 10), "2": range(200, 260, 10)}
+    sightings = [Sighting("hall", track, frame) for track, seen in frames.items() for frame in seen]
+    sightings += [Sighting("door", "1", 5), Sighting("door", "", -1), Sighting("door", "", -1)]
+    paths = [f"{number}.jpg" for number in range(len(sightings))]
+    for number, path in enumerate(paths):
+        draw(tmp_path / "crops", path, colour=(20 * number, 9, 9))
+    features = normalize(torch.randn(len(paths), 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    identities = compare_with_centroids(features, torch.zeros(len(paths), dtype=torch.int64))
+    shown = Shown(tmp_path, paths, [seen.camera for seen in sightings], identities, sightings)
+    page = open_page(shown.address + "#open=0")
+    assert page.locator("#identity h3").all_text_contents()[:2] == [
+        "door · 3 images · frame 5",
+        "hall · 9 images · frames 10\u201330, 200\u2013250",
+    ]
+    buttons = page.locator("#identity .grid button")
+    assert buttons.count() == 5
+    tracks = page.locator("#identity .grid .track")
+    assert sorted(tracks.evaluate_all("all => all.map((one) => one.dataset.images)")) == ["\u00d73", "\u00d76"]
+    tracks.first.focus()
+    page.keyboard.press("Enter")
+    assert buttons.count() == 5 + (6 if tracks.first.get_attribute("data-images") == "\u00d73" else 3) - 1
+    facts = dict(
+        zip(page.locator("aside dt").all_text_contents(), page.locator("aside dd").all_text_contents(), strict=True)
+    )
+    assert facts["Track"] in frames and int(facts["Frame"]) in frames[facts["Track"]]
+    assert page.evaluate("document.activeElement.ariaPressed") == "true"

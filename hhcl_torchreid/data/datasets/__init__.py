@@ -8,6 +8,7 @@ import torchreid
 
 from ..._torchreid import image_datasets
 from ...errors import InputError
+from ..tracks import Sighting
 from .folder import UNKNOWN_IDENTITY, FolderOfCrops
 from .labelled_by_name import CelebReID, PersonX, VeRi776
 from .msmt17 import MSMT17TrainVal
@@ -23,6 +24,7 @@ __all__ = [
     "SyntheticMarket",
     "VeRi776",
     "check_datasets",
+    "sightings_of",
 ]
 
 DATASETS = {
@@ -59,6 +61,16 @@ def check_datasets(names: Sequence[str], root: str) -> None:
                 f"data set {name} needs the folder {folder}, which does not exist: put the images there, or set --root "
                 "to the folder that holds it"
             )
+
+
+def sightings_of(names: Sequence[str]) -> dict[str, Sighting]:
+    """Gives what data sets know of tracks, by the paths of their training images, once those are read.
+
+    Args:
+        names: torchreid's; a class that knows of tracks has an attribute ``sightings``.
+    """
+    known = image_datasets()
+    return {path: seen for name in names for path, seen in getattr(known.get(name), "sightings", {}).items()}
 
 
 for _name in DATASETS.keys() - image_datasets().keys():

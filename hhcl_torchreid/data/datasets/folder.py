@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import torchreid
 
 from ...errors import InputError
-from ..folder import SUFFIXES, camera_names, find_images, find_others
+from ..folder import SUFFIXES, find_images, find_others
 from ..screening import LeftOut, screen_images
+from ..tracks import TABLE, Sighting, find_sightings, warn_of_folders_like_tracks
 from .labelled_by_name import read_labels
 
 __all__ = ["UNKNOWN_IDENTITY", "FolderOfCrops"]
@@ -31,12 +32,16 @@ class FolderOfCrops(torchreid.data.ImageDataset):
     no data.
 
     Unreadable, tiny and duplicate training images are left out, see
-    :func:`hhcl_torchreid.data.screening.screen_images`. The camera of an image is named by :func:`camera_names`.
+    :func:`hhcl_torchreid.data.screening.screen_images`. Camera, track and frame of an image are told by
+    :func:`~hhcl_torchreid.data.tracks.find_sightings`; with a ``crops.csv``, images that it does not name are left out.
     torchreid's data manager passes no settings on, so they are attributes of the class.
 
     Attributes:
         camera_regex (str): a regular expression whose first group names the camera; empty takes the first folder level
             below the folder that holds the training images.
+        track_regex (str): likewise, with groups named ``camera``, ``track`` and ``frame``.
+        sightings (dict): path of a training image -> its :class:`~hhcl_torchreid.data.tracks.Sighting`. Any data set
+            may have this, to tell the engine of tracks.
         left_out (list of LeftOut): what the training set that was read last has left out.
 
     Raises:
@@ -46,6 +51,8 @@ class FolderOfCrops(torchreid.data.ImageDataset):
 
     dataset_dir = ""
     camera_regex: ClassVar[str] = ""
+    track_regex: ClassVar[str] = ""
+    sightings: ClassVar[dict[str, Sighting]] = {}
     left_out: ClassVar[list[LeftOut]] = []
     _junk_pids: ClassVar[list[int]] = [0, -1]
 
@@ -87,8 +94,11 @@ class FolderOfCrops(torchreid.data.ImageDataset):
         )
         if not paths:
             raise InputError(f"{folder} holds no training image beside its test set, query and gallery: put some there")
-        camera_of = dict(zip(paths, camera_names(paths, folder, self.camera_regex), strict=True))
-        kept, left_out = screen_images(paths)
+        sightings = find_sightings(paths, folder, self.camera_regex, self.track_regex)
+        warn_of_folders_like_tracks(sightings, folder)
+        sighting_of = {path: found for path, found in zip(paths, sightings, strict=True) if found}
+        kept, left_out = screen_images(list(sighting_of))
+        left_out += [LeftOut(path, "not named", f"not in {TABLE}") for path in paths if path not in sighting_of]
         reason = f"not read: its name ends in none of {', '.join(SUFFIXES)}"
         left_out += [LeftOut(path, "of another kind", reason) for path in others]
         type(self).left_out = left_out
@@ -100,8 +110,10 @@ class FolderOfCrops(torchreid.data.ImageDataset):
             )
         if left_out:
             print(f"Left out {len(left_out)} of {len(paths) + len(others)} images: {counts}")
-        number = {name: i for i, name in enumerate(sorted({camera_of[path] for path in kept}))}
-        return [(str(path), UNKNOWN_IDENTITY, number[camera_of[path]]) for path in kept]
+        seen = {path: sighting_of[path] for path in kept}
+        type(self).sightings = {str(path): found for path, found in seen.items()}
+        number = {name: i for i, name in enumerate(sorted({found.camera for found in seen.values()}))}
+        return [(str(path), UNKNOWN_IDENTITY, number[found.camera]) for path, found in seen.items()]
 
 
 def _read_test_set(query: Path, gallery: Path) -> tuple[list[tuple[str, int, int]], list[tuple[str, int, int]]]:

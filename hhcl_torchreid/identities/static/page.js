@@ -15,7 +15,6 @@
   } = window.pageElements(data);
   const PER_PAGE = { identities: 30, hard: 48, outliers: 60 };
   const TILES_PER_CARD = 24; // more than a strip shows
-  const MEMBERS_AT_ONCE = 300;
   const SORTS = {
     identities: {
       largest: ["largest first", (a, b) => b.images.length - a.images.length],
@@ -165,6 +164,11 @@
 
   // ---------------------------------------------------------------- an open identity
 
+  const members = window.identityMembers(data, {
+    isFound: (image) => state.query !== "" && matches(image),
+    choose: (image) => change({ open: state.open, image: String(image) }),
+  });
+
   const dialog = byId("identity");
   let drawnIdentity = null;
   let list = []; // what the filters let through, in order
@@ -217,31 +221,6 @@
         button("Close", "Close (Esc)", close)));
   }
 
-  function members(identity) {
-    const box = element("div", { className: "members" });
-    const drawFirst = (limit) => {
-      const some = identity.images.slice(0, limit);
-      const groups = identity.cameras.map((camera) => [camera, some.filter((image) => data.camera[image] === camera)]);
-      box.replaceChildren(...groups.filter(([, images]) => images.length).flatMap(([camera, images]) => [
-        element("h3", {}, cameraDot(camera), `${cameraName(camera)} · ${count(images.length, "image")}`),
-        element("div", { className: "grid" }, ...images.map(memberButton)),
-      ]));
-      const rest = identity.images.length - some.length;
-      if (rest > 0) {
-        box.append(element("button", { type: "button", onclick: () => drawFirst(limit + MEMBERS_AT_ONCE) },
-          `${count(rest, "image")} less similar to the centroid: show more`));
-      }
-    };
-    drawFirst(MEMBERS_AT_ONCE);
-    return box;
-  }
-
-  function memberButton(image) {
-    return element("button", {
-      type: "button", dataset: { image }, onclick: () => change({ open: state.open, image: String(image) }),
-    }, tile(image, state.query && matches(image) ? "found" : ""), decimals(data.similarity[image]));
-  }
-
   function drawAside(identity, image) {
     const isVisitor = data.identity[image] !== identity.number;
     const picture = element("img", { className: "large", alt: data.path[image], src: original(image) });
@@ -252,6 +231,8 @@
     const facts = [
       ["File", data.path[image]],
       ["Camera", data.cameras[data.camera[image]] || "–"],
+      ...(data.track[image] < 0 ? [] : [["Track", data.tracks[data.track[image]]]]),
+      ...(data.frame[image] < 0 ? [] : [["Frame", String(data.frame[image])]]),
       ["Identity", data.identity[image] === OUTLIER ? "outlier" : String(data.identity[image])],
       ["Similarity", decimals(data.similarity[image])],
       ["Runner-up", data.runnerUp[image] === OUTLIER ? "–"

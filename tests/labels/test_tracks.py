@@ -1,0 +1,194 @@
+"""Labels per track: one label each, never two simultaneous people in one, and what a tracker got wrong set right."""
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from hhcl_torchreid import PseudoLabeler
+from hhcl_torchreid.data.tracks import Sighting
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.labels import Images
+from hhcl_torchreid.labels.tracks import find_pieces, label_pieces
+
+LENGTH = 12
+
+
+class Footage:
+    """People who cross cameras, a track each time, with features that look most of all like those of their track."""
+
+    def __init__(self, seed=0, people=6, cameras=3, frames=LENGTH, together=2, noise=0.03, own=0.5):
+        rng = np.random.default_rng(seed)
+        looks, rows, self.people, sightings = rng.normal(size=(people, 32)), [], [], []
+        for camera in range(cameras):
+            for person in range(people):
+                look = looks[person] + own * rng.normal(size=32)
+                start = 100 * (person // together)
+                for frame in range(frames):
+                    rows.append(look + noise * rng.normal(size=32))
+                    sightings.append(Sighting(f"c{camera}", f"{person}", start + frame))
+                    self.people.append(person)
+        self.features = normalize(torch.tensor(np.array(rows), dtype=torch.float32), dim=1)
+        self.sightings, self.people = sightings, np.array(self.people)
+
+    @property
+    def images(self):
+        cameras = [int(seen.camera[1:]) for seen in self.sightings]
+        paths = [f"{number}.jpg" for number in range(len(cameras))]
+        return Images.of_sightings(paths, cameras, [0] * len(cameras), self.sightings)
+
+    def rename(self, old, new, when=lambda frame: True):
+        self.sightings = [
+            seen._replace(track=new) if seen.track == old and when(seen.frame) else seen for seen in self.sightings
+        ]
+
+
+def slow_pairs(images, pieces):
+    """Every two pieces that have an image in the same frame of the same camera."""
+    found = set()
+    for i, j in combinations(range(len(images)), 2):
+        same = images.cameras[i] == images.cameras[j] and images.frames[i] == images.frames[j] >= 0
+        if same and -1 not in (images.tracks[i], images.tracks[j]) and pieces[i] != pieces[j]:
+            found.add(tuple(sorted((int(pieces[i]), int(pieces[j])))))
+    return found
+
+
+def test_the_images_of_a_track_get_one_label_and_people_are_found():
+    footage = Footage()
+    labels = PseudoLabeler(eps=0.6, k1=20)(footage.features, footage.images).numpy()
+    assert len(set(zip(labels.tolist(), footage.people.tolist(), strict=True))) == len(set(labels)) == 6
+    alone = PseudoLabeler(eps=0.6, k1=20, tracks="off")(footage.features, footage.images)
+    assert len(set(alone.tolist())) > 6
+    assert torch.equal(alone, PseudoLabeler(eps=0.6, k1=20)(footage.features))
+
+
+def test_tracks_that_share_a_frame_are_what_a_slow_search_finds():
+    footage = Footage(people=5, together=3)
+    footage.sightings[3] = footage.sightings[3]._replace(track="")
+    footage.sightings[40:44] = [seen._replace(frame=-1) for seen in footage.sightings[40:44]]
+    images = footage.images
+    pieces = find_pieces(footage.features, images)
+    found = set(map(tuple, pieces.apart.tolist()))
+    assert found == slow_pairs(images, pieces.of_images)
+    assert len(pieces) == 16  # an image without a track is a piece by itself
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 50])
+def test_a_thinned_track_is_spread_over_its_frames(most):
+    footage = Footage(people=4)
+    shuffled = np.random.default_rng(1).permutation(len(footage.people))
+    footage.sightings = [footage.sightings[row] for row in shuffled]
+    images = footage.images
+    pieces = find_pieces(footage.features[torch.from_numpy(shuffled)], images)
+    chosen = pieces.thin(most)
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    for piece in range(len(pieces)):
+        frames = np.sort(images.frames[pieces.of_images == piece].numpy())
+        kept = np.sort(images.frames[chosen[pieces.of_images[chosen] == piece]].numpy())
+        size = min(most, len(frames))
+        assert kept.tolist() == [frames[int((turn + 0.5) * len(frames) / size)] for turn in range(size)]
+
+
+def test_a_track_of_two_people_is_split_where_they_change():
+    footage = Footage(people=12)
+    footage.rename("3", "2", when=lambda frame: frame >= 106)
+    footage.sightings = [
+        seen._replace(track="lost") if seen.track == "2" and 100 <= seen.frame < 106 and person == 3 else seen
+        for seen, person in zip(footage.sightings, footage.people, strict=True)
+    ]
+    keep = [row for row, (seen, who) in enumerate(zip(footage.sightings, footage.people, strict=True))
+            if not (seen.track == "2" and (who == 2) == (seen.frame >= 106))]  # fmt: skip
+    footage.sightings, footage.people = [footage.sightings[row] for row in keep], footage.people[keep]
+    features = footage.features[keep]
+    pieces = find_pieces(features, footage.images)
+    mixed = [seen.track == "2" for seen in footage.sightings]
+    of_person = Counter(zip(pieces.of_images[mixed].tolist(), footage.people[mixed].tolist(), strict=True))
+    assert len(of_person) == 6 and set(of_person.values()) == {6}
+    whole = len({(seen.camera, seen.track) for seen in footage.sightings})
+    assert len(pieces) == whole + 3
+
+
+def test_few_tracks_seen_together_say_nothing_of_strangers():
+    footage = Footage(people=2, cameras=3)
+    assert len(find_pieces(footage.features, footage.images)) == 6
+
+
+def test_two_boxes_around_one_person_are_no_two_people():
+    footage = Footage(people=4, together=4, cameras=2)
+    boxes = {
+        0: (0.0, 0.0, 10.0, 20.0),
+        1: (1.0, 1.0, 10.0, 20.0),
+        2: (8.0, 0.0, 10.0, 20.0),
+        3: (50.0, 0.0, 10.0, 20.0),
+    }
+    footage.sightings = [
+        seen._replace(box=boxes[who]) for seen, who in zip(footage.sightings, footage.people, strict=True)
+    ]
+    pieces = find_pieces(footage.features, footage.images)
+    assert sorted(map(tuple, pieces.apart.tolist())) == [
+        pair for first in (0, 4) for pair in combinations(range(first, first + 4), 2) if pair != (first, first + 1)
+    ]
+
+
+def slow_vote(pieces, chosen, labels):
+    """The most frequent label of each piece's chosen images that are no outliers; of several, the lowest."""
+    voted = []
+    for piece in range(len(pieces)):
+        votes = Counter(label for row, label in zip(chosen, labels, strict=True)
+                        if pieces.of_images[row] == piece and label >= 0)  # fmt: skip
+        voted.append(min(votes, key=lambda label: (-votes[label], label)) if votes else -1)
+    return voted
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_piece_gets_the_label_of_most_and_no_two_people_share_one(seed):
+    rng = np.random.default_rng(seed)
+    footage = Footage(seed, people=8, together=3, cameras=2)
+    pieces = find_pieces(footage.features, footage.images)
+    chosen = pieces.thin(4)
+    labels = rng.integers(-1, 5, len(chosen))
+    graph = torch.from_numpy(1 - rng.random((len(chosen), len(chosen)), np.float32)).to_sparse_csr()
+    found = label_pieces(pieces, chosen, labels, graph)
+    of_pieces = [int(found[pieces.of_images == piece][0]) for piece in range(len(pieces))]
+    assert all((found[pieces.of_images == piece] == of_pieces[piece]).all() for piece in range(len(pieces)))
+    assert all(of_pieces[one] != of_pieces[other] or of_pieces[one] < 0 for one, other in pieces.apart)
+    assert set(found) - {-1} == set(range(found.max() + 1))
+    voted = slow_vote(pieces, chosen.tolist(), labels.tolist())
+    broken = {voted[one] for one, other in pieces.apart if voted[one] == voted[other]}
+    for one, other in combinations(range(len(pieces)), 2):
+        if voted[one] != voted[other] or voted[one] == -1:
+            assert of_pieces[one] != of_pieces[other] or of_pieces[one] == voted[one] == -1
+        elif voted[one] not in broken:
+            assert of_pieces[one] == of_pieces[other]
+
+
+def test_the_label_is_never_broken_by_looking_alike():
+    footage = Footage(people=6, together=6, own=0.05)
+    footage.features = normalize(footage.features + 3 * footage.features.mean(0), dim=1)  # all alike
+    images = footage.images
+    labels = PseudoLabeler(eps=0.9, k1=20)(footage.features, images).numpy()
+    pieces = find_pieces(footage.features, images).of_images
+    for one, other in slow_pairs(images, pieces):
+        assert labels[pieces == one][0] != labels[pieces == other][0] or labels[pieces == one][0] == -1
+
+
+def test_of_very_many_tracks_fewer_images_are_clustered(monkeypatch):
+    footage = Footage()
+    monkeypatch.setattr("hhcl_torchreid.labels.clusters.MOST_IMAGES", 40)
+    labels = PseudoLabeler(eps=0.6, k1=20)(footage.features, footage.images).numpy()
+    assert len(set(zip(labels.tolist(), footage.people.tolist(), strict=True))) == len(set(labels)) == 6
+
+
+def test_a_single_track_and_none_that_may_be_joined_are_refused():
+    one = Footage(people=1, cameras=1)
+    with pytest.raises(InputError, match="all images are of one track"):
+        PseudoLabeler()(one.features, one.images)
+    crowd = Footage(people=5, cameras=1, together=5)
+    with pytest.raises(InputError, match="each two of the 5 tracks share a frame"):
+        PseudoLabeler()(crowd.features, crowd.images)
+    assert PseudoLabeler(tracks="off")(crowd.features, crowd.images).shape == (60,)
+    with pytest.raises(InputError, match=r"cluster\.tracks is 'on'"):
+        PseudoLabeler(tracks="on")
