@@ -11,7 +11,7 @@ from .errors import InputError, is_out_of_memory
 from .files import FULL_DISK
 from .interruption import Interrupted, catch_signals
 
-__all__ = ["add_image_size", "run_tool"]
+__all__ = ["add_image_size", "add_places", "run_tool"]
 
 LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
@@ -29,6 +29,19 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="pixels (default: the checkpoint's, else 256 128)",
     )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Adds what tells of cameras and tracks to the options of a tool that takes a folder of crops."""
+    parser.add_argument(
+        "--camera-regex", default="", help="expression on a path whose group is the camera (default: the first folder)"
+    )
+    parser.add_argument(
+        "--track-regex",
+        default="",
+        help="likewise, with groups camera, track and frame (default: crops.csv in the folder, if there is one)",
+    )
+    parser.add_argument("--tracks", choices=("auto", "off"), help="one identity per track where they are known, or not")
 
 
 def run_tool(work: Callable[[], None], after_signal: str = "") -> int:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from hhcl_torchreid import FeatureExtractor, PseudoLabeler
-from hhcl_torchreid.cli import add_image_size, run_tool
+from hhcl_torchreid.cli import add_image_size, add_places, run_tool
 from hhcl_torchreid.identities import (
     Identities,
     check_folder,
@@ -31,12 +31,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add_image_size(parser)
     parser.add_argument("--root", required=True, metavar="CROPS", help="folder of images, of any depth")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
-    parser.add_argument(
-        "--camera-regex", default="", help="expression on a path whose group is the camera (default: the first folder)"
-    )
-    parser.add_argument(
-        "--track-regex", default="", help="likewise, groups camera, track and frame (default: crops.csv in the folder)"
-    )
+    add_places(parser)
     parser.add_argument("--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see choose_eps")
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")

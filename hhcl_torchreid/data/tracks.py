@@ -109,7 +109,9 @@ def _read_table(root: Path) -> dict[str, Sighting]:
                 name, camera, track = (row[column] for column in ("path", "camera", "track"))
                 if name is None or camera is None or track is None:
                     raise InputError(f"{path}, line {rows.line_num}, is cut off: give path, camera and track")
-                name = PurePosixPath(name.replace("\\", "/")).as_posix()
+                if not (root / name).is_file():
+                    name = name.replace("\\", "/")  # written on Windows
+                name = PurePosixPath(name).as_posix()
                 if name in found:
                     raise InputError(f"{path} names {visible(name)} twice, in line {rows.line_num} too: keep one row")
                 frame = _frame(row.get("frame") or "", f"{path}, line {rows.line_num},")

@@ -4,7 +4,7 @@ from ..features.saved import SavedFeatures, load_features, load_settings, save_f
 from ..files import check_folder
 from .assignment import OUTLIER, Identities, compare_with_centroids
 from .crops import Crops, cluster_settings, crops_from_features, crops_from_images
-from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, table_of_clusters
+from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, recommend_eps, table_of_clusters
 from .page import write_page
 from .writing import write_csv, write_identities, write_unreadable
 
@@ -23,6 +23,7 @@ __all__ = [
     "draw_clusters_by_eps",
     "load_features",
     "load_settings",
+    "recommend_eps",
     "save_features",
     "table_of_clusters",
     "write_csv",

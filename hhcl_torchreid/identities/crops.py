@@ -20,7 +20,7 @@ from ..labels import Images
 
 __all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
 
-CLUSTER_SETTINGS = ("eps", "min_samples", "k1", "k2")
+CLUSTER_SETTINGS = ("eps", "min_samples", "k1", "k2", "tracks")
 
 
 class Crops(NamedTuple):
@@ -120,7 +120,7 @@ def cluster_settings(
         features: in place of weights, ``features.npz`` of an earlier assignment.
 
     Returns:
-        ``eps``, ``min_samples``, ``k1`` and ``k2``; the defaults where the file does not say.
+        ``eps``, ``min_samples``, ``k1``, ``k2`` and ``tracks``; the defaults where the file does not say.
 
     Raises:
         InputError: no such file, no checkpoint, one whose configuration cannot be read, or no features.
@@ -137,4 +137,4 @@ def _is_setting(name: str, value: Any) -> bool:
     """Whether this could be the value; only eps may be several, and only it need not be whole."""
     if name == "eps":
         return all(isinstance(number, (int, float)) for number in (value if isinstance(value, list) else [value]))
-    return isinstance(value, int)
+    return isinstance(value, str if name == "tracks" else int)

@@ -2,18 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from ..clustering import dbscan, jaccard_graph
+from ..clustering import dbscan
 from ..errors import InputError
 from ..files import replacing
+from ..labels import Images, PseudoLabeler
+from ..labels.tracks import joined_share
 from .assignment import Identities, compare_with_centroids
 
-__all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "table_of_clusters"]
+__all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "recommend_eps", "table_of_clusters"]
+
+COLLAPSED = 0.4
+JOINED = 0.05
 
 
 class ClustersAtEps(NamedTuple):
@@ -32,10 +37,18 @@ class ClustersAtEps(NamedTuple):
     """How much more similar an image is to the centroid of its identity than to that of its runner-up, the mean over
     all images; an outlier, and an image of the only identity, counts 0. The higher, the better: small where most images
     are outliers, and where identities have grown into one another."""
+    joined: float = float("nan")
+    """Of the pairs of tracks seen together, the share that would be one identity if they were not kept apart; NaN where
+    there are none."""
 
 
 def clusters_by_eps(
-    features: Tensor, values: Sequence[float], min_samples: int = 4, k1: int = 30, k2: int = 6
+    features: Tensor,
+    values: Sequence[float],
+    min_samples: int = 4,
+    k1: int = 30,
+    k2: int = 6,
+    images: Images | None = None,
 ) -> list[ClustersAtEps]:
     """Clusters the same features at several eps; the graph of distances is made once, for the largest.
 
@@ -45,21 +58,32 @@ def clusters_by_eps(
         min_samples: as for :class:`~hhcl_torchreid.PseudoLabeler`.
         k1: likewise.
         k2: likewise.
+        images: of the same number; where their tracks are known, labels are made per track.
 
     Returns:
-        One line for each eps, in ascending order; the highest ``lead`` is a good choice where nothing else is known.
+        One line for each eps, in ascending order.
 
     Raises:
         InputError: no eps, one that is not between 0 and 1, or features that are not finite unit rows.
+
+    See Also:
+        :func:`recommend_eps`
     """
     if not values or not all(0 < eps < 1 for eps in values):
         raise InputError(f"eps = {list(values)}: give numbers between 0 and 1")
-    graph = jaccard_graph(features, k1, k2, max_distance=max(values))
-    progress = tqdm(sorted(values), desc="cluster", unit="eps", disable=None, leave=False)
-    return [_describe(eps, compare_with_centroids(features, dbscan(graph, eps, min_samples))) for eps in progress]
+    ground = PseudoLabeler(max(values), min_samples, k1, k2).prepare(features, images)
+    graph = cast(Tensor, ground.graph)
+    lines = []
+    for eps in tqdm(sorted(values), desc="cluster", unit="eps", disable=None, leave=False):
+        labels = dbscan(graph, eps, min_samples).cpu()
+        joined = float("nan")
+        if ground.pieces is not None and ground.chosen is not None:
+            joined = joined_share(ground.pieces, ground.chosen, labels.numpy())
+        lines.append(_describe(eps, compare_with_centroids(features, ground.label_images(labels)), joined))
+    return lines
 
 
-def _describe(eps: float, found: Identities) -> ClustersAtEps:
+def _describe(eps: float, found: Identities, joined: float) -> ClustersAtEps:
     leads = (found.similarity - found.runner_up_similarity).nan_to_num(0)
     return ClustersAtEps(
         eps,
@@ -69,20 +93,46 @@ def _describe(eps: float, found: Identities) -> ClustersAtEps:
         found.largest,
         found.largest / len(found),
         float(leads.mean()),
+        joined,
     )
+
+
+def recommend_eps(lines: Sequence[ClustersAtEps]) -> tuple[float, str] | None:
+    """Chooses an eps without labels.
+
+    No eps counts at which one identity has more than ``COLLAPSED`` of all images: identities that have grown into one
+    another are far from the few that are left, and lead. Where tracks are seen together, the largest eps is taken at
+    which at most ``JOINED`` of those pairs fall into one cluster, before they are parted; they are people whom nobody
+    could mistake for one, and what joins few of them joins few others. Else it is the eps with the highest lead.
+
+    Args:
+        lines: from :func:`clusters_by_eps`.
+
+    Returns:
+        The eps and the reason; None where none is any good.
+    """
+    good = [line for line in lines if line.lead > 0 and line.largest_share <= COLLAPSED]
+    together = [line for line in good if line.joined <= JOINED]
+    if together:
+        return together[
+            -1
+        ].eps, f"the largest that takes at most {JOINED:.0%} of the tracks seen together for one person"
+    if not good or good[0].joined == good[0].joined:
+        return None
+    return max(good, key=lambda line: line.lead).eps, "the highest lead"
 
 
 def table_of_clusters(lines: Sequence[ClustersAtEps]) -> str:
     """Lays out what :func:`clusters_by_eps` found as plain text."""
+    have_pairs = any(line.joined == line.joined for line in lines)
     head = f"{'eps':>6}{'identities':>12}{'outliers':>10}{'share':>8}{'largest':>10}{'share':>8}{'lead':>8}"
-    return "\n".join(
-        [head]
-        + [
+    rows = [head + f"{'joined':>8}" * have_pairs]
+    for line in lines:
+        rows.append(
             f"{line.eps:>6.3g}{line.identities:>12}{line.outliers:>10}{line.outlier_share:>8.1%}"
-            f"{line.largest:>10}{line.largest_share:>8.1%}{line.lead:>8.3f}"
-            for line in lines
-        ]
-    )
+            f"{line.largest:>10}{line.largest_share:>8.1%}{line.lead:>8.3f}" + f"{line.joined:>8.1%}" * have_pairs
+        )
+    return "\n".join(rows)
 
 
 def draw_clusters_by_eps(lines: Sequence[ClustersAtEps], path: str | Path) -> None:

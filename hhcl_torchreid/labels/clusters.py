@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +16,9 @@ from ..errors import InputError
 from ..stopwatch import Stopwatch
 from .base import Images, register_labeler
 from .reliability import reliable_labels
-from .tracks import find_pieces, label_pieces
+from .tracks import Pieces, find_pieces, label_pieces
 
-__all__ = ["ClusteringStatistics", "PseudoLabeler"]
+__all__ = ["ClusteringStatistics", "Ground", "PseudoLabeler"]
 
 TRACKS_REACHED = 5
 """Tracks that the k1 neighbours of an image reach over, if each is of as many images as are clustered."""
@@ -36,13 +37,30 @@ class ClusteringStatistics:
     largest_cluster: int
     """Images in the largest cluster."""
     seconds: dict[str, float]
-    """Wall-clock seconds of ``"neighbors"``, ``"graph"`` (in the main process) and ``"dbscan"``; with tracks, of
-    ``"tracks"`` and ``"parts"`` too."""
+    """Wall-clock seconds of the main process: with tracks ``"tracks"``, then ``"neighbors"``, ``"graph"``, ``"dbscan"``
+    and ``"parts"``, which gives all images of a track its label."""
 
     @property
     def total_seconds(self) -> float:
         """Wall-clock seconds of all stages."""
         return sum(self.seconds.values())
+
+
+class Ground(NamedTuple):
+    """What the clustering of a moment stands on, whichever eps."""
+
+    graph: Tensor | None
+    """``(M, M)`` sparse CSR Jaccard distances between the images that are clustered; in the main process only."""
+    pieces: Pieces | None
+    """The tracks of all N images, where they are looked at."""
+    chosen: np.ndarray | None
+    """``(M,)`` int64, the images that are clustered; None for all."""
+
+    def label_images(self, labels: Tensor) -> Tensor:
+        """Gives ``(N,)`` labels of all images for ``(M,)`` of those that were clustered, both int64 on the CPU."""
+        if self.pieces is None or self.chosen is None or self.graph is None:
+            return labels
+        return torch.from_numpy(label_pieces(self.pieces, self.chosen, labels.numpy(), self.graph))
 
 
 class PseudoLabeler:
@@ -130,11 +148,16 @@ class PseudoLabeler:
             InputError: the features are not finite unit rows, memory is too short, or no two tracks may be joined.
         """
         watch = Stopwatch(features.device)
-        features = check_features(features)
-        if self.tracks == "auto" and images is not None and images.have_tracks:
-            labels = self._label_tracks(features, images, watch)
-        else:
-            labels = self._cluster(features, self.k1, self.k2, self.eps[-1], watch)[0]
+        ground = self.prepare(features, images, watch)
+
+        def label() -> Tensor:
+            labels = self._scan(cast(Tensor, ground.graph)).cpu()
+            watch.lap("dbscan")
+            of_images = ground.label_images(labels)
+            watch.lap("parts")
+            return of_images
+
+        labels = distributed.from_main(label).to(features.device)
         sizes = torch.bincount(labels[labels >= 0])
         self.statistics = ClusteringStatistics(
             num_clusters=len(sizes),
@@ -144,42 +167,40 @@ class PseudoLabeler:
         )
         return labels
 
-    def _cluster(
-        self, features: Tensor, k1: int, k2: int, max_distance: float, watch: Stopwatch
-    ) -> tuple[Tensor, Tensor | None]:
-        """Labels, and in the main process the graph that they come from."""
+    @torch.no_grad()
+    def prepare(self, features: Tensor, images: Images | None = None, watch: Stopwatch | None = None) -> "Ground":
+        """Does all that does not depend on eps, but for that the graph reaches no farther than the largest.
+
+        Args:
+            features: as for :meth:`__call__`.
+            images: likewise.
+            watch: takes the laps.
+
+        Raises:
+            InputError: as :meth:`__call__` does.
+        """
+        watch = watch or Stopwatch(features.device)
+        features, k1, k2, max_distance = check_features(features), self.k1, self.k2, self.eps[-1]
+        pieces = chosen = None
+        if self.tracks == "auto" and images is not None and images.have_tracks:
+            pieces = find_pieces(features, images)
+            most = max(1, k1 // TRACKS_REACHED)
+            of_each = min(most, max(2, MOST_IMAGES // len(pieces)))
+            if of_each < most:
+                k1, k2 = TRACKS_REACHED * of_each, max(1, round(k2 * of_each / most))
+            chosen = pieces.thin(of_each)
+            features, max_distance = features[torch.from_numpy(chosen).to(features.device)], max(max_distance, WIDEST)
+            watch.lap("tracks")
         of_ranks = distributed.parts(len(features))
         found = search(features, k1, self.knn, rows=of_ranks[distributed.rank()])
         neighbors, similarities = (distributed.gather_rows(rows, of_ranks) for rows in found)
         neighbors = agree_on_copies(features, neighbors, similarities)
         watch.lap("neighbors")
-        graph = None
-
-        def label() -> Tensor:
-            nonlocal graph
-            graph = graph_from_neighbors(features, neighbors, similarities, k2, max_distance=max_distance)
-            watch.lap("graph")
-            return self._scan(graph).cpu()
-
-        labels = distributed.from_main(label).to(features.device)
-        watch.lap("dbscan")
-        return labels, graph
-
-    def _label_tracks(self, features: Tensor, images: Images, watch: Stopwatch) -> Tensor:
-        pieces = find_pieces(features, images)
-        most = max(1, self.k1 // TRACKS_REACHED)
-        thinned = min(most, max(2, MOST_IMAGES // len(pieces)))
-        chosen = pieces.thin(thinned)
-        watch.lap("tracks")
-        k1 = self.k1 if thinned == most else TRACKS_REACHED * thinned
-        k2 = max(1, round(self.k2 * thinned / most))
-        rows = torch.from_numpy(chosen).to(features.device)
-        labels, graph = self._cluster(features[rows], k1, k2, max(self.eps[-1], WIDEST), watch)
-        found = distributed.from_main(
-            lambda: torch.from_numpy(label_pieces(pieces, chosen, labels.cpu().numpy(), cast(Tensor, graph)))
-        )
-        watch.lap("parts")
-        return found.to(features.device)
+        if not distributed.is_main():
+            return Ground(None, pieces, chosen)
+        graph = graph_from_neighbors(features, neighbors, similarities, k2, max_distance=max_distance)
+        watch.lap("graph")
+        return Ground(graph, pieces, chosen)
 
     def _scan(self, graph: Tensor) -> Tensor:
         if len(self.eps) == 1:

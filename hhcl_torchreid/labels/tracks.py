@@ -16,7 +16,7 @@ from ..clustering.linkage import average_linkage
 from ..errors import InputError
 from .base import UNKNOWN, Images
 
-__all__ = ["Pieces", "find_pieces", "label_pieces"]
+__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces"]
 
 FRAMES_COMPARED = 16
 FEWEST_FRAMES = 2
@@ -200,6 +200,23 @@ def label_pieces(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray, graph: 
             of_pieces[members] = next_label + parts
             next_label += int(parts.max()) + 1
     return _without_gaps(of_pieces[pieces.of_images])
+
+
+def joined_share(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray) -> float:
+    """Of the pairs that are two people, how many a clustering takes for one: free truth, before it is put right.
+
+    Args:
+        pieces: of N images.
+        chosen: ``(M,)`` int64, the images that were clustered.
+        labels: ``(M,)`` int64, their clusters, -1 for outliers.
+
+    Returns:
+        The share, 0 to 1; NaN where no two are known to be two people.
+    """
+    if not len(pieces.apart):
+        return float("nan")
+    one, other = _most_frequent(pieces.of_images[chosen], labels, len(pieces))[pieces.apart].T
+    return float(((one == other) & (one >= 0)).mean())
 
 
 def _most_frequent(groups: np.ndarray, labels: np.ndarray, num_groups: int) -> np.ndarray:

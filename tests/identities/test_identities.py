@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections import Counter
 
 import assign_identities
 import choose_eps
@@ -10,22 +11,30 @@ import pytest
 import torch
 import yaml
 from crops import ODD_PATHS, draw
+from footage import Footage
 from torch.nn.functional import normalize
 
 from hhcl_torchreid import PseudoLabeler, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
+from hhcl_torchreid.clustering import dbscan
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import (
+    ClustersAtEps,
+    Crops,
     cluster_settings,
     clusters_by_eps,
     compare_with_centroids,
     draw_clusters_by_eps,
     load_features,
     load_settings,
+    recommend_eps,
     save_features,
+    table_of_clusters,
     write_csv,
+    write_identities,
 )
+from hhcl_torchreid.labels.tracks import find_pieces
 
 
 def random_features(num_images=200, dimensions=16, seed=0):
@@ -156,6 +165,51 @@ def test_the_lines_for_each_eps_equal_separate_clusterings():
         assert line.lead == pytest.approx(float(np.nan_to_num(own - other).mean()), abs=1e-5)
 
 
+def test_what_is_joined_is_what_a_slow_count_finds():
+    footage = Footage(people=8, together=4)
+    lines = clusters_by_eps(footage.features, [0.4, 0.7, 0.95], k1=30, images=footage.images)
+    pieces = find_pieces(footage.features, footage.images)
+    for line in lines:
+        ground = PseudoLabeler(line.eps, k1=30).prepare(footage.features, footage.images)
+        labels = dbscan(ground.graph, line.eps, 4).tolist()
+        votes = [Counter() for _ in range(len(pieces))]
+        for row, label in zip(ground.chosen, labels, strict=True):
+            votes[pieces.of_images[row]][label] += label >= 0
+        winner = [max(sorted(vote), key=lambda label: vote[label]) if any(vote.values()) else None for vote in votes]
+        joined = [winner[one] is not None and winner[one] == winner[other] for one, other in pieces.apart]
+        assert line.joined == pytest.approx(np.mean(joined))
+    assert "joined" in table_of_clusters(lines) and "joined" not in table_of_clusters(clusters_by_eps(people(), [0.5]))
+
+
+def line_at(eps, **found):
+    values = {"identities": 9, "outliers": 0, "outlier_share": 0.0, "largest": 10, "largest_share": 0.1, "lead": 0.2}
+    return ClustersAtEps(eps, **{**values, **found})
+
+
+def test_an_eps_is_recommended_by_lead_or_by_tracks_seen_together_but_never_a_collapse():
+    lines = [line_at(0.4), line_at(0.5, lead=0.3), line_at(0.6, lead=0.9, largest_share=0.92, identities=2)]
+    assert recommend_eps(lines)[0] == 0.5
+    tracks = [line_at(0.4, joined=0.0), line_at(0.5, joined=0.01), line_at(0.6, joined=0.3, lead=0.9)]
+    assert recommend_eps(tracks)[0] == 0.5
+    assert recommend_eps(tracks[2:]) is None
+    assert recommend_eps([line_at(0.5, largest_share=0.5), line_at(0.6, lead=0.0)]) is None
+
+
+@pytest.mark.parametrize("kind", ["people", "near copies", "chained", "alike"])
+def test_no_kind_of_features_makes_it_recommend_a_collapse(kind):
+    generator = torch.Generator().manual_seed(2)
+    features = people(num_people=12, images_of_each=10, noise=0.3)
+    if kind == "near copies":
+        features = people(num_people=24, images_of_each=30, noise=0.02)
+    elif kind == "chained":  # each person a little like the next
+        features = normalize(features + 0.9 * features.roll(10, 0) + 0.8 * features.roll(20, 0), dim=1)
+    elif kind == "alike":
+        features = normalize(8 * features[:1] + features + torch.randn(features.shape, generator=generator) / 9, dim=1)
+    lines = clusters_by_eps(features, [number / 20 for number in range(4, 19)], k1=20)
+    found = recommend_eps(lines)
+    assert found is None or next(line for line in lines if line.eps == found[0]).largest_share <= 0.4
+
+
 def test_nothing_leads_where_there_is_one_identity_or_none():
     features = people(num_people=1, images_of_each=12)
     (one,) = clusters_by_eps(features, [0.9], k1=12, k2=2)
@@ -284,7 +338,7 @@ def test_settings_that_are_none_are_not_taken(tmp_path, weights, settings):
     save_features(tmp_path / "features.npz", random_features(2), ["a", "b"], settings)
     stored = {**load_checkpoint(weights), "config": yaml.safe_dump({"cluster": settings})}
     save_checkpoint(stored, tmp_path / "model.pth.tar")
-    default = {"eps": 0.45, "min_samples": 4, "k1": 30, "k2": 6}
+    default = {"eps": 0.45, "min_samples": 4, "k1": 30, "k2": 6, "tracks": "auto"}
     assert cluster_settings(features=tmp_path / "features.npz") == default
     assert cluster_settings(tmp_path / "model.pth.tar") == default
 
@@ -360,3 +414,50 @@ def test_features_of_other_images(call, tmp_path):
 def test_an_eps_that_leaves_nothing_says_what_to_do(call):
     code, output, _ = call("--min-samples=100")
     assert code == 0 and "raise --eps" in output and "choose_eps" in output
+
+
+def test_the_table_of_tracks_equals_a_slow_one(tmp_path):
+    footage = Footage(people=6, cameras=2)
+    footage.sightings[5] = footage.sightings[5]._replace(track="")
+    paths = [f"{number}.jpg" for number in range(len(footage.sightings))]
+    for path in paths:
+        draw(tmp_path / "crops", path, size=(4, 8))
+    crops = Crops(tmp_path / "crops", paths, footage.sightings, footage.features, [])
+    found = write_identities(tmp_path, crops, PseudoLabeler(eps=0.6, k1=20))
+    with open(tmp_path / "tracks.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    identity, features = found.identity.numpy(), footage.features.double().numpy()
+    assert [(row["camera"], row["track"]) for row in rows] == [(f"c{c}", f"{t}") for c in range(2) for t in range(6)]
+    for row in rows:
+        images = [number for number, seen in enumerate(footage.sightings) if seen[:2] == (row["camera"], row["track"])]
+        (own,) = set(identity[images].tolist())
+        frames = [footage.sightings[number].frame for number in images]
+        assert (row["first_frame"], row["last_frame"]) == (str(min(frames)), str(max(frames)))
+        assert (row["images"], row["identity"]) == (str(len(images)), str(own))
+        mean = features[images].mean(0) / np.linalg.norm(features[images].mean(0))
+        centroids = [features[identity == number].mean(0) for number in range(found.num_identities)]
+        similar = [float(mean @ centroid / np.linalg.norm(centroid)) for centroid in centroids]
+        assert float(row["similarity"]) == pytest.approx(similar[own], abs=6e-5)
+        other = max((number for number in range(found.num_identities) if number != own), key=similar.__getitem__)
+        assert int(row["runner_up"]) == other
+        assert float(row["runner_up_similarity"]) == pytest.approx(similar[other], abs=6e-5)
+    plain = crops._replace(sightings=[seen._replace(track="") for seen in footage.sightings])
+    write_identities(tmp_path, plain, PseudoLabeler(eps=0.6, k1=20))
+    assert not (tmp_path / "tracks.csv").exists()
+
+
+def test_the_tools_see_the_tracks_of_a_folder(call, tmp_path, crops, capsys):
+    names = ODD_PATHS[:-1]  # the last is no Unicode, and cannot be named in a table
+    with open(crops / "crops.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "camera", "track", "frame"])
+        writer.writerows([path, f"c{number % 2}", number // 4, number // 2] for number, path in enumerate(names))
+    code, _, error = call("--eps=0.9", "--min-samples=2", "--k1=5", "--k2=1")
+    assert code == 0, error
+    with open(tmp_path / "out" / "tracks.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({(number % 2, number // 4) for number in range(len(names))})
+    assert call("--tracks=off", "--eps=0.9", "--min-samples=2", "--k1=5", "--k2=1")[0] == 0
+    features = tmp_path / "out" / "features.npz"
+    assert choose_eps.main([f"--features={features}", f"--root={crops}", "--k1=5", "--eps", "0.5"]) == 0
+    assert_one_sentence(call("--track-regex=("), "--track-regex")
