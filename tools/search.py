@@ -16,6 +16,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add_image_size(parser)
     parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
+    parser.add_argument(
+        "--track-regex",
+        default="",
+        help="expression on a path of the gallery with groups camera, track and frame (default: crops.csv in it, if "
+        "any); a track is found once",
+    )
     parser.add_argument("--topk", type=int, default=10, help="matches per query (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.add_argument(
@@ -29,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     extractor = FeatureExtractor(
         args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
     )
-    search(extractor, args.query, args.gallery, args.topk, args.out)
+    search(extractor, args.query, args.gallery, args.topk, args.out, args.track_regex)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..clustering.neighbors import check_features
 from ..data.folder import find_images
+from ..data.tracks import find_sightings
 from ..errors import InputError
 from ..features.extractor import FeatureExtractor
 from ..features.folder import FolderFeatures, beside, features_of_folder
@@ -25,6 +26,7 @@ def search(
     gallery: str | os.PathLike[str],
     topk: int = 10,
     out: str | os.PathLike[str] = "log/search",
+    track_regex: str = "",
 ) -> list[Ranking]:
     """Ranks a gallery for every query and prints the matches.
 
@@ -37,6 +39,8 @@ def search(
             are kept.
         topk: matches per query.
         out: folder for what is written.
+        track_regex: names tracks, see :func:`~hhcl_torchreid.data.tracks.find_sightings`; where they are known, each is
+            found once.
 
     Returns:
         A ranking per query.
@@ -50,15 +54,26 @@ def search(
     folder = Path(out)
     check_folder(folder, gallery)
     query_paths = _find_queries(queries)
+    _tracks_of(find_images(gallery), gallery, track_regex)  # what fails is told before the work
     query_features = check_features(extractor(query_paths))
     found = features_of_folder(gallery, extractor, "extract gallery features")
     _print_gallery(gallery, found)
-    rankings = rank(query_paths, query_features, found, topk)
+    tracks = _tracks_of(found.paths, gallery, track_regex)
+    if any(tracks):
+        print(f"One match per track: {len(set(tracks) - {None}):,} tracks")
+    rankings = rank(query_paths, query_features, found, topk, tracks)
     print(table(rankings))
     write_csv(rankings, folder / "search.csv")
     draw_rankings(rankings, folder / "rankings", extractor.image_size)
     print(f"\n{folder / 'search.csv'} holds all matches, {folder / 'rankings'} a picture per query")
     return rankings
+
+
+def _tracks_of(
+    paths: Sequence[Path], gallery: str | os.PathLike[str], track_regex: str
+) -> list[tuple[str, str] | None]:
+    sightings = find_sightings(paths, gallery, track_regex=track_regex)
+    return [(seen.camera, seen.track) if seen and seen.track else None for seen in sightings]
 
 
 def _find_queries(queries: Sequence[str | os.PathLike[str]]) -> list[Path]:

@@ -85,6 +85,34 @@ def assert_one_sentence(result, *named):
         assert str(name) in error
 
 
+class TestTracks:
+    def test_a_track_is_found_once_by_its_most_similar_image_and_not_by_its_own(self, tmp_path):
+        generator = torch.Generator().manual_seed(3)
+        features = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
+        paths = [tmp_path / f"{number}.jpg" for number in range(60)]
+        tracks = [None if number % 10 == 0 else ("a", number // 25) for number in range(60)]
+        gallery = FolderFeatures(paths, features, [], 0, None)
+        for topk in (1, 3, 8, 100):
+            for found, query in zip(rank(paths[:30], features[:30], gallery, topk, tracks), range(30), strict=True):
+                expected, seen = [], {tracks[query]}
+                for index in (features @ features[query]).argsort(descending=True).tolist():
+                    if index != query and (tracks[index] is None or tracks[index] not in seen):
+                        expected.append(paths[index])
+                        seen.add(tracks[index])
+                assert [match.path for match in found.matches] == expected[:topk]
+
+    def test_the_tool_takes_tracks_from_table_or_expression(self, call, crops, tmp_path):
+        rows = [f"camera{number % 3}/{number}.png,camera{number % 3},1" for number in range(8)]
+        (crops / "crops.csv").write_text("\n".join(["path,camera,track", *rows]), encoding="utf-8")
+        code, output, error = call()
+        assert code == 0 and "One match per track: 3 tracks" in output, error
+        assert len(read_csv(tmp_path / "out" / "search.csv")) == 2
+        (crops / "crops.csv").unlink()
+        assert call("--track-regex", r"(?P<camera>camera.)/(?P<track>\d)")[0] == 0
+        assert len(read_csv(tmp_path / "out" / "search.csv")) == 7
+        assert_one_sentence(call("--track-regex", "(a)"), "--track-regex", "no group named camera and track")
+
+
 class TestRanking:
     def test_the_querys_own_file_is_no_match_by_whatever_name(self, crops, extractor, tmp_path):
         (tmp_path / "link.png").symlink_to(crops / "camera0" / "0.png")
