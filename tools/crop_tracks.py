@@ -12,7 +12,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Cuts the people that a tracker has found out of a video")
     parser.add_argument("--video", required=True, help="video file, of any kind that FFmpeg decodes")
     parser.add_argument(
-        "--tracks", required=True, metavar="FILE", help="MOTChallenge text: frame, track, left, top, width, height, score"
+        "--tracks",
+        required=True,
+        metavar="FILE",
+        help="MOTChallenge text: frame, track, left, top, width, height, ...",
     )
     parser.add_argument("--camera", required=True, metavar="NAME", help="name of the camera, a folder in --out")
     parser.add_argument("--out", required=True, metavar="CROPS", help="folder of the crops; cameras and runs add to it")

@@ -68,9 +68,7 @@ def _covered_in_a_frame(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     across, down = (np.diff(edge) for edge in edges)
     bottom = ends[:, 1]
     lowest = np.full((len(down), len(across)), -np.inf)
-    cells = [
-        (slice(top, low), slice(left, right)) for left, top, right, low in zip(*first, *last, strict=True)
-    ]
+    cells = [(slice(top, low), slice(left, right)) for left, top, right, low in zip(*first, *last, strict=True)]
     for row in np.argsort(bottom, kind="stable"):
         lowest[cells[row]] = bottom[row]
     shares = np.zeros(len(bottom))

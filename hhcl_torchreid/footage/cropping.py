@@ -106,7 +106,7 @@ def crop_tracks(
     Writes ``OUT/<camera>/<track>/<frame>.jpg`` and ``OUT/crops.csv``, a row a crop: ``path`` (below ``OUT``, with
     ``/``), ``camera``, ``track``, ``frame``, the tracker's box ``left, top, width, height`` in pixels, as it stands in
     the track file, its ``score`` (empty where unknown) and ``covered``, see
-    :func:`~hhcl_torchreid.footage.covered_shares`. A crop is its box, to whole pixels, as far as it lies in the picture.
+    :func:`~hhcl_torchreid.footage.covered_shares`. A crop is its box, in whole pixels, as far as it is in the picture.
 
     Cameras add to a folder, and runs to a camera: rows that are there stay, crops that are there and whole are not made
     again, so a run that was stopped goes on, and ends as if it had not been.
@@ -165,8 +165,8 @@ def _check_same_video(boxes: Boxes, shape: tuple[int, ...], tracks: object, vide
     num_outside = int((~((centre >= 0) & (centre < (width, height))).all(1)).sum())
     if 2 * num_outside > len(boxes):
         raise InputError(
-            f"{num_outside:,} of {len(boxes):,} boxes of {tracks} lie outside the pictures of {video}, which are {width} "
-            f"x {height} pixels: give the video that they were made from, in its own size"
+            f"{num_outside:,} of {len(boxes):,} boxes of {tracks} lie outside the pictures of {video}, which are "
+            f"{width} x {height} pixels: give the video that they were made from, in its own size"
         )
 
 
@@ -200,8 +200,8 @@ def _begin(crops: _Crops, out: Path) -> np.ndarray:
     for key, row in rows.items():
         if key in published and _box(published[key]) != _box(row):
             raise InputError(
-                f"{out / TABLE} has another box of camera {key[0]}, track {key[1]}, frame {key[2]} than the track file: "
-                f"give footage of its own a --camera of its own, or delete {out / TABLE} and {out / crops.camera}"
+                f"{out / TABLE} has another box of camera {key[0]}, track {key[1]}, frame {key[2]} than the track "
+                f"file: give footage of its own a --camera of its own, or delete {out / TABLE} and {out / crops.camera}"
             )
     # What a stopped run has made of other boxes than these is no crop of anything: no table will tell of it.
     known = begun | published

@@ -76,7 +76,9 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise InputError(f"cannot read the tracks in {path}: {error.strerror or error}; give a tracker's file") from error
+        raise InputError(
+            f"cannot read the tracks in {path}: {error.strerror or error}; give a tracker's file"
+        ) from error
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
