@@ -11,6 +11,9 @@ from ..errors import InputError
 
 __all__ = ["read_frames"]
 
+# FFmpeg would tell of damage in words of its own, line after line; it asks for this once, at the first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 
 def read_frames(path: str | os.PathLike[str], wanted: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Decodes a video, and holds no more than one frame of it.
@@ -57,8 +60,7 @@ def _open(path: Path) -> cv2.VideoCapture:
     if not path.is_file():
         reason = "it is no file" if path.exists() else "there is no such file"
         raise InputError(f"cannot read the video {path}: {reason}; give a video file")
-    # FFmpeg and OpenCV tell of damage in their own words, line after line, before we say it in a sentence.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    # OpenCV's own words too.
     level = cv2.utils.logging.setLogLevel(0)
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     cv2.utils.logging.setLogLevel(level)

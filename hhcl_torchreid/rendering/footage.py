@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ __all__ = ["render_footage"]
 
 ZOOM = 2
 """People are drawn larger and shrunk: shapes get soft edges, as from a lens."""
+TYPICAL_HEIGHT = 0.4
+"""Share of the picture's height that people take."""
 
 
 def render_footage(folder: str | os.PathLike[str], **settings: Any) -> Path:
@@ -77,7 +80,7 @@ def _render_camera(name: Path, camera: int, visits: list[Visit], settings: Foota
     video.release()
     if not os.path.exists(f"{name}.mp4"):
         raise InputError(f"OpenCV cannot write {name}.mp4: install an opencv-python-headless with FFmpeg")
-    table = np.array(seen, np.float64).reshape(-1, 6)
+    table = np.array(sorted(seen), np.float64).reshape(-1, 6)
     truth = Boxes(*table[:, :2].astype(np.int64).T, table[:, 2:], np.ones(len(table)))
     write_tracks(f"{name}.truth.txt", truth, option="--footage")
     tracks = track_people(truth, size, random_stream(settings.seed, Stream.TRACKER, camera))
@@ -88,6 +91,8 @@ def _take(camera: int, visits: list[Visit], settings: FootageSettings) -> Iterat
     """Each frame: the picture, blue-green-red, and the true boxes (frame, person, left, top, width, height)."""
     ground = Ground(settings.height, settings.width)
     eye = sample_camera(settings.seed, camera, settings.light)
+    # Blur is a share of the height of a picture that a person fills.
+    eye = replace(eye, blur=TYPICAL_HEIGHT * eye.blur)
     people = {visit.person: sample_person(settings.seed, visit.person) for visit in visits}
     margin = round(0.5 * ZOOM * settings.height)
     stage = _set_stage(eye, random_stream(settings.seed, Stream.SHOT, camera, 0), settings, margin)

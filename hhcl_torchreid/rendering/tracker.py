@@ -33,7 +33,7 @@ class TrackerErrors:
     patience: int = 8
     broken: float = 0.001
     crossing: float = 0.3
-    switched: float = 0.1
+    switched: float = 0.05
     doubled: float = 0.03
     false: float = 0.01
     shortest: int = 3
@@ -78,13 +78,13 @@ def _follow(boxes: Boxes, rng: np.random.Generator, errors: TrackerErrors) -> np
 
 def _switch(boxes: Boxes, track: np.ndarray, rng: np.random.Generator, errors: TrackerErrors) -> None:
     """Exchanges the tracks of some people from where they cross, in place."""
-    crossing: set[tuple[int, int]] = set()
+    crossing: set[tuple[int, ...]] = set()
     for frame in np.unique(boxes.frame):
         rows = np.flatnonzero(boxes.frame == frame)
         near = np.triu(overlaps(boxes.box[rows], boxes.box[rows]) > errors.crossing, 1)
         before, crossing = crossing, set()
         for one, other in rows[np.argwhere(near)]:
-            pair = int(boxes.track[one]), int(boxes.track[other])
+            pair = tuple(sorted((int(boxes.track[one]), int(boxes.track[other]))))
             crossing.add(pair)
             if pair not in before and rng.random() < errors.switched:
                 later = boxes.frame >= frame
