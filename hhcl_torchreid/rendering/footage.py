@@ -71,7 +71,7 @@ def render_footage(folder: str | os.PathLike[str], **settings: Any) -> Path:
 
 def _render_camera(name: Path, camera: int, visits: list[Visit], settings: FootageSettings, progress: tqdm) -> None:
     size = settings.height, settings.width
-    video = cv2.VideoWriter(f"{name}.mp4", cv2.VideoWriter_fourcc(*"mp4v"), FRAMES_PER_SECOND, size[::-1])
+    video = cv2.VideoWriter(f"{name}.mp4", cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size[::-1])
     seen = []
     for picture, boxes in _take(camera, [visit for visit in visits if visit.camera == camera], settings):
         video.write(picture)
@@ -81,7 +81,8 @@ def _render_camera(name: Path, camera: int, visits: list[Visit], settings: Foota
     if not os.path.exists(f"{name}.mp4"):
         raise InputError(f"OpenCV cannot write {name}.mp4: install an opencv-python-headless with FFmpeg")
     table = np.array(sorted(seen), np.float64).reshape(-1, 6)
-    truth = Boxes(*table[:, :2].astype(np.int64).T, table[:, 2:], np.ones(len(table)))
+    frame, person = table[:, :2].astype(np.int64).T
+    truth = Boxes(frame, person, table[:, 2:], np.ones(len(table)))
     write_tracks(f"{name}.truth.txt", truth, option="--footage")
     tracks = track_people(truth, size, random_stream(settings.seed, Stream.TRACKER, camera))
     write_tracks(f"{name}.tracks.txt", tracks, option="--footage")

@@ -109,7 +109,7 @@ def _nobody(truth: Boxes, size: tuple[int, int], rng: np.random.Generator, error
     tracks = []
     height, width = size
     last = int(truth.frame.max(initial=0))
-    for begin in np.flatnonzero(rng.random(last) < errors.false) + 1:
+    for begin in (np.flatnonzero(rng.random(last) < errors.false) + 1).tolist():
         tall = height * rng.uniform(0.25, 0.55)
         box = [rng.uniform(0, width - 0.4 * tall), rng.uniform(0, height - tall), 0.4 * tall, tall]
         frame = np.arange(begin, min(begin + int(rng.integers(5, 16)), last + 1))

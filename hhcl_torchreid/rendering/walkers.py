@@ -124,13 +124,13 @@ def _plan_person(settings: FootageSettings, person: int) -> list[Visit]:
     ground = Ground(settings.height, settings.width)
     most = min(VISIT_FRAMES[1], settings.num_frames)
     ways = [_choose_way(ground, int(camera), rng, most) for camera in cameras]
-    free = settings.num_frames - np.cumsum([len(way) for way in ways])
-    ways = ways[: int((free >= 0).sum())]
-    waits = np.sort(rng.integers(0, free[len(ways) - 1] + 1, len(ways))) if ways else []
-    begins = np.cumsum([0] + [len(way) for way in ways])
+    ends = np.cumsum([len(way) for way in ways], dtype=np.int64)
+    fitting = int((ends <= settings.num_frames).sum())
+    free = settings.num_frames - int(ends[fitting - 1]) if fitting else 0
+    waits = np.sort(rng.integers(0, free + 1, fitting))
     return [
-        _make_visit(person, int(camera), int(begin + wait), way, rng)
-        for camera, begin, wait, way in zip(cameras, begins, waits, ways, strict=False)
+        _make_visit(person, int(camera), int(end - len(way) + wait), way, rng)
+        for camera, end, wait, way in zip(cameras, ends, waits, ways, strict=False)
     ]
 
 
