@@ -33,7 +33,7 @@ class TrackerErrors:
     patience: int = 8
     broken: float = 0.001
     crossing: float = 0.3
-    switched: float = 0.05
+    switched: float = 0.03
     doubled: float = 0.03
     false: float = 0.01
     shortest: int = 3
