@@ -1,4 +1,4 @@
-"""Renders people in Market-1501's layout, or a contact sheet of them to look at."""
+"""Renders people in Market-1501's layout, as a contact sheet to look at, or as footage with tracks."""
 
 import argparse
 import sys
@@ -8,7 +8,9 @@ from hhcl_torchreid.data.datasets import SyntheticMarket
 from hhcl_torchreid.rendering import (
     LIGHTS,
     MARKET1501_SIZE,
+    FootageSettings,
     RenderingSettings,
+    render_footage,
     render_market1501,
     write_contact_sheet,
 )
@@ -30,22 +32,34 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--test-ids", type=int, default=RenderingSettings.num_test_ids)
     parser.add_argument("--market-size", action="store_true", help="as many people and images as Market-1501 has")
     parser.add_argument("--seed", type=int, default=RenderingSettings.seed)
-    parser.add_argument("--light", choices=LIGHTS, default=RenderingSettings.light, help="(default: %(default)s)")
+    parser.add_argument(
+        "--light",
+        choices=LIGHTS,
+        help=f"(default: {RenderingSettings.light}, of footage {FootageSettings.light})",
+    )
     parser.add_argument("--height", type=int, default=RenderingSettings.height, help="pixels (default: %(default)s)")
     parser.add_argument("--width", type=int, default=RenderingSettings.width, help="pixels (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="processes (default: one per processor)")
     parser.add_argument(
         "--sheet", metavar="FILE", help="also write a contact sheet (PNG): rows people, columns cameras"
     )
+    footage = parser.add_argument_group("footage", "people who walk past cameras")
+    footage.add_argument(
+        "--footage", metavar="DIR", help="also render a video, its true and its tracker's boxes a camera"
+    )
+    footage.add_argument("--people", type=int, default=FootageSettings.num_people, help="(default: %(default)s)")
+    footage.add_argument("--cameras", type=int, default=FootageSettings.num_cameras, help="(default: %(default)s)")
+    footage.add_argument("--seconds", type=float, default=FootageSettings.seconds, help="(default: %(default)s)")
     options = parser.parse_args(arguments)
-    if options.root is None and options.sheet is None:
-        parser.error("nothing to do: give --root, --sheet or both")
+    if options.root is None and options.sheet is None and options.footage is None:
+        parser.error("nothing to do: give --root, --sheet or --footage")
     return options
 
 
 def render(options: argparse.Namespace) -> None:
     """Does the work, and says where it is."""
-    picture = {"seed": options.seed, "height": options.height, "width": options.width, "light": options.light}
+    light = options.light or RenderingSettings.light
+    picture = {"seed": options.seed, "height": options.height, "width": options.width, "light": light}
     size = {"num_train_ids": options.train_ids, "num_test_ids": options.test_ids}
     if options.market_size:
         size = MARKET1501_SIZE
@@ -53,6 +67,10 @@ def render(options: argparse.Namespace) -> None:
         print(render_market1501(f"{options.root}/{options.folder}", workers=options.workers, **size, **picture))
     if options.sheet is not None:
         write_contact_sheet(options.sheet, **picture)
+    if options.footage is not None:
+        crowd = {"num_people": options.people, "num_cameras": options.cameras, "seconds": options.seconds}
+        light = options.light or FootageSettings.light
+        print(render_footage(options.footage, seed=options.seed, light=light, **crowd))
 
 
 def main(arguments: list[str] | None = None) -> int:

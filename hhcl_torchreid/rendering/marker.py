@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import InputError
-from .settings import RenderingSettings
+from .settings import FootageSettings, RenderingSettings
 
 __all__ = ["check_same_rendering", "differences", "write_marker"]
 
@@ -15,7 +15,7 @@ RENDERER_VERSION = 3
 MARKER = "rendering.json"
 
 
-def write_marker(folder: Path, settings: RenderingSettings) -> None:
+def write_marker(folder: Path, settings: RenderingSettings | FootageSettings) -> None:
     """Writes down what a folder was rendered with.
 
     Args:
@@ -26,7 +26,7 @@ def write_marker(folder: Path, settings: RenderingSettings) -> None:
     (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n")
 
 
-def differences(folder: Path, settings: RenderingSettings) -> str:
+def differences(folder: Path, settings: RenderingSettings | FootageSettings) -> str:
     """Lists what a folder was rendered with in place of other settings.
 
     Args:
@@ -47,7 +47,7 @@ def differences(folder: Path, settings: RenderingSettings) -> str:
     )
 
 
-def check_same_rendering(folder: Path, settings: RenderingSettings) -> None:
+def check_same_rendering(folder: Path, settings: RenderingSettings | FootageSettings) -> None:
     """Checks that a folder was rendered with these settings.
 
     Args:

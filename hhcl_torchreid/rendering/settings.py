@@ -6,10 +6,11 @@ from typing import Any
 from ..errors import InputError
 from .camera import LIGHTS
 
-__all__ = ["MARKET1501_SIZE", "NUM_CAMERAS", "RenderingSettings"]
+__all__ = ["FRAMES_PER_SECOND", "MARKET1501_SIZE", "NUM_CAMERAS", "FootageSettings", "RenderingSettings"]
 
 NUM_CAMERAS = 6
 MAX_IDENTITIES = 1501
+FRAMES_PER_SECOND = 10
 
 MARKET1501_SIZE: dict[str, Any] = {
     "num_train_ids": 751,
@@ -105,3 +106,45 @@ class RenderingSettings:
             raise InputError(
                 f"{name} is ({low}, {high}): give (lowest, highest) with {least} <= lowest <= highest <= {most}"
             )
+
+
+@dataclass(frozen=True)
+class FootageSettings:
+    """Everything that rendered footage depends on.
+
+    Attributes:
+        num_people: people who walk about; they are numbered from 1.
+        num_cameras: cameras that they pass.
+        seconds: length of each camera's video, at 10 frames a second; at least 10.
+        height: rows of a picture, pixels; people are 0.25 to 0.55 of it high.
+        width: columns of a picture, pixels.
+        seed: seed of the people, cameras, ways and frames, at least 0.
+        light: a time of the day, as in :class:`RenderingSettings`.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    num_people: int = 24
+    num_cameras: int = 3
+    seconds: float = 75.0
+    height: int = 360
+    width: int = 640
+    seed: int = 0
+    light: str = "day"
+
+    def __post_init__(self) -> None:
+        """Checks the settings."""
+        least = {"num_people": 1, "num_cameras": 1, "seconds": 10, "height": 120, "width": 120, "seed": 0}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if not value >= smallest or (name != "seconds" and not isinstance(value, int)):
+                kind = "number" if name == "seconds" else "whole number"
+                raise InputError(f"{name} is {value!r}: give a {kind} of at least {smallest}")
+        if self.light not in LIGHTS:
+            raise InputError(f"light is {self.light!r}: choose one of {', '.join(LIGHTS)}")
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of each video."""
+        return round(self.seconds * FRAMES_PER_SECOND)

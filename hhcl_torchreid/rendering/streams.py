@@ -24,6 +24,9 @@ class Stream(IntEnum):
     FRAME = 5
     PLAN = 6
     DISTRACTOR = 7
+    WALK = 8
+    SHOT = 9
+    TRACKER = 10
 
 
 def random_stream(seed: int, kind: Stream, *indices: int) -> np.random.Generator:

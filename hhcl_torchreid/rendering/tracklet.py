@@ -12,7 +12,7 @@ from .figure import Pose, View, draw_person
 from .scene import cut_backdrop, draw_occluder
 from .streams import Colour, Stream, choose, jittered, random_stream
 
-__all__ = ["render_distractor", "render_tracklet"]
+__all__ = ["draw_shadow", "render_distractor", "render_tracklet"]
 
 DRAWING_ROWS = 256
 MARGIN = 16
@@ -165,7 +165,7 @@ def _draw_frame(
         scale=walk.scale * (1 + rng.normal(0, 0.012)),
         light=camera.light,
     )
-    _draw_shadow(canvas, view)
+    draw_shadow(canvas, view)
     draw_person(canvas, person, Pose(walk.phase + walk.pace * frame, walk.arms, walk.vigour), view)
     if frame in walk.occluded:
         place = walk.occluder_place + 0.03 * frame
@@ -173,7 +173,13 @@ def _draw_frame(
     return canvas
 
 
-def _draw_shadow(canvas: np.ndarray, view: View) -> None:
+def draw_shadow(canvas: np.ndarray, view: View) -> None:
+    """Paints the shadow under a person, in place.
+
+    Args:
+        canvas: (H, W, 3) uint8, red-green-blue; parts outside are cut off.
+        view: where the person stands.
+    """
     column, row = int(view.centre - 0.08 * view.light * view.scale), int(view.ground - 0.012 * view.scale)
     wide, flat = int(0.17 * view.scale), int(0.024 * view.scale)
     top = max(0, row - flat)

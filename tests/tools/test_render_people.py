@@ -29,3 +29,17 @@ def test_a_call_without_a_task_is_refused():
     with pytest.raises(SystemExit) as stop:
         call()
     assert stop.value.code == 2
+
+
+def test_renders_footage(tmp_path, capsys):
+    words = ["--people", 1, "--cameras", 1, "--seconds", 10, "--seed", 1]
+    assert call("--footage", tmp_path / "footage", *words) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "footage")
+    assert {path.name for path in (tmp_path / "footage").iterdir()} == {
+        "c1.mp4",
+        "c1.truth.txt",
+        "c1.tracks.txt",
+        "rendering.json",
+    }
+    assert call("--footage", tmp_path / "other", "--seconds", 1) == 2
+    assert "seconds is 1.0: give a number of at least 10" in capsys.readouterr().err
