@@ -17,6 +17,7 @@ from hhcl_torchreid.identities import (
     crops_from_features,
     crops_from_images,
     write_identities,
+    write_mot,
     write_unreadable,
 )
 
@@ -32,6 +33,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", required=True, metavar="CROPS", help="folder of images, of any depth")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
     add_places(parser)
+    parser.add_argument(
+        "--mot-out", metavar="DIR", help="also write each camera's track file, with identities for track numbers"
+    )
     parser.add_argument("--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see choose_eps")
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
@@ -58,21 +62,25 @@ def assign(args: argparse.Namespace) -> str:
         crops = crops_from_images(extractor, args.root, args.camera_regex, args.track_regex)
     write_unreadable(args.out, crops.unreadable)
     identities = write_identities(args.out, crops, labeler)
-    return summary(identities, len(crops.unreadable), labeler, args.out)
+    if args.mot_out:
+        write_mot(args.mot_out, crops, identities)
+    return summary(identities, len(crops.unreadable), labeler, args)
 
 
-def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler, folder: str) -> str:
+def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler, args: argparse.Namespace) -> str:
     """What was found and where it is."""
     lines = [
         f"{len(identities)} images: {identities.num_identities} identities, {identities.num_outliers} outliers, "
         f"largest identity {identities.largest} images (eps {labeler.eps[len(labeler.eps) // 2]:g})"
     ]
+    if args.mot_out:
+        lines.append(f"{args.mot_out} has a track file per camera: numbers are those of the identities, plus 1")
     if num_unreadable:
-        lines.append(f"{num_unreadable} files could not be read and are left out: {Path(folder, 'unreadable.txt')}")
+        lines.append(f"{num_unreadable} files could not be read and are left out: {Path(args.out, 'unreadable.txt')}")
     if identities.num_identities <= 1:
         advice = "raise" if identities.num_identities == 0 else "lower"
         lines.append(f"That is no useful result: {advice} --eps; tools/choose_eps.py shows what each eps gives.")
-    lines.append(f"Open {Path(folder, 'index.html')} in a browser; {Path(folder, 'identities.csv')} is the table.")
+    lines.append(f"Open {Path(args.out, 'index.html')} in a browser; {Path(args.out, 'identities.csv')} is the table.")
     return "\n".join(lines)
 
 

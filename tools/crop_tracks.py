@@ -20,7 +20,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--camera", required=True, metavar="NAME", help="name of the camera, a folder in --out")
     parser.add_argument("--out", required=True, metavar="CROPS", help="folder of the crops; cameras and runs add to it")
     parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="keep every N-th frame of a track (default: %(default)s)"
+        "--every", type=int, default=1, metavar="N", help="keep every N-th frame of the video (default: %(default)s)"
     )
     parser.add_argument(
         "--min-height", type=int, default=32, metavar="PIXELS", help="least height of a crop (default: %(default)s)"

@@ -5,7 +5,7 @@
 """
 
 from .boxes import Boxes, covered_shares, true_people
-from .cropping import CropSummary, crop_tracks
+from .cropping import CropSummary, crop_tracks, tracks_file
 from .mot import read_tracks, write_tracks
 from .video import read_frames
 
@@ -16,6 +16,7 @@ __all__ = [
     "crop_tracks",
     "read_frames",
     "read_tracks",
+    "tracks_file",
     "true_people",
     "write_tracks",
 ]

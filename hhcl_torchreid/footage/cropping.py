@@ -14,10 +14,10 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..files import FORMULA, csv_text, replacing, writing
 from .boxes import Boxes, covered_shares
-from .mot import read_tracks
+from .mot import read_tracks, write_tracks
 from .video import read_frames
 
-__all__ = ["COLUMNS", "CropSummary", "crop_tracks"]
+__all__ = ["COLUMNS", "CropSummary", "crop_tracks", "tracks_file"]
 
 COLUMNS = ("path", "camera", "track", "frame", "left", "top", "width", "height", "score", "covered")
 TABLE = "crops.csv"
@@ -108,6 +108,8 @@ def crop_tracks(
     the track file, its ``score`` (empty where unknown) and ``covered``, see
     :func:`~hhcl_torchreid.footage.covered_shares`. A crop is its box, in whole pixels, as far as it is in the picture.
 
+    ``OUT/<camera>.tracks.txt`` keeps the tracker's boxes, for track files with identities.
+
     Cameras add to a folder, and runs to a camera: rows that are there stay, crops that are there and whole are not made
     again, so a run that was stopped goes on, and ends as if it had not been.
 
@@ -116,7 +118,8 @@ def crop_tracks(
         tracks: the track file, see :func:`~hhcl_torchreid.footage.read_tracks`.
         camera: name of the camera, the first level of the folder.
         out: the folder.
-        every: of each track every so many-th frame is kept, counted from its first.
+        every: every so many-th frame of the video is kept, the same for all tracks, so that those seen together still
+            share frames; of a track that is in none of them, its first.
         min_height: pixels that a crop must be high.
         max_covered: the largest covered share of a box that is kept, 0 to 1.
 
@@ -140,9 +143,14 @@ def crop_tracks(
     out = Path(out)
     missing = _begin(crops, out)
     _cut(video, crops[missing], out)
-    _finish(crops, out)
+    _finish(crops, boxes, out)
     num_tracks = len(np.unique(crops.boxes.track))
     return CropSummary(out / TABLE, len(crops), num_tracks, int(missing.sum()), left_out)
+
+
+def tracks_file(camera: str) -> str:
+    """The name of the file below the crops that keeps all boxes of a camera's tracker, cropped or not."""
+    return f"{camera}.tracks.txt"
 
 
 def _check_options(camera: str, every: int, min_height: int, max_covered: float) -> None:
@@ -178,9 +186,11 @@ def _choose(
     limits = np.array([width, height, width, height])
     corners = np.clip(np.rint(np.hstack([boxes.box[:, :2], boxes.ends])), 0, limits).astype(np.int64)
     covered = covered_shares(boxes)
+    is_between = (boxes.frame - 1) % every != 0
     _, first, track = np.unique(boxes.track, return_index=True, return_inverse=True)
+    is_between[first[np.bincount(track, ~is_between) == 0]] = False
     wrong = {
-        "between the frames that are kept": (boxes.frame - boxes.frame[first][track]) % every != 0,
+        "between the frames that are kept": is_between,
         "outside the picture": (corners[:, 2:] <= corners[:, :2]).any(1),
         f"less than {min_height} pixels high": corners[:, 3] - corners[:, 1] < min_height,
         f"more than {max_covered:g} covered": covered > max_covered,
@@ -248,8 +258,9 @@ def _cut(video: str | os.PathLike[str], crops: _Crops, out: Path) -> None:
             progress.update(number - progress.n)
 
 
-def _finish(crops: _Crops, out: Path) -> None:
+def _finish(crops: _Crops, boxes: Boxes, out: Path) -> None:
     table = out / TABLE
+    write_tracks(out / tracks_file(crops.camera), boxes)
     # Cameras may be cut at the same time, each by a process of its own.
     with writing(table, option="--out"), FileLock(out / f".{TABLE}.lock"):
         _write_table(table, _read_table(table) | crops.rows())

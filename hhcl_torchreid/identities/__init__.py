@@ -6,6 +6,7 @@ from .assignment import OUTLIER, Identities, compare_with_centroids
 from .crops import Crops, cluster_settings, crops_from_features, crops_from_images
 from .eps import ClustersAtEps, clusters_by_eps, draw_clusters_by_eps, recommend_eps, table_of_clusters
 from .page import write_page
+from .tracks import write_mot
 from .writing import write_csv, write_identities, write_unreadable
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "table_of_clusters",
     "write_csv",
     "write_identities",
+    "write_mot",
     "write_page",
     "write_unreadable",
 ]

@@ -1,18 +1,23 @@
 """The identities of tracks: a table, and track files in which a person has one number at all cameras."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..clustering.centroids import cluster_centroids
+from ..errors import InputError
 from ..files import csv_text, replacing, writing
+from ..footage import Boxes, read_tracks, tracks_file
+from ..footage import write_tracks as write_track_file
 from .assignment import OUTLIER, Identities
 from .crops import Crops
 
-__all__ = ["COLUMNS", "TrackOfIdentity", "tracks_of", "write_tracks"]
+__all__ = ["COLUMNS", "TrackOfIdentity", "tracks_of", "write_mot", "write_tracks"]
 
 COLUMNS = (
     *("camera", "track", "first_frame", "last_frame", "images"),
@@ -99,3 +104,60 @@ def _rows(tracks: Sequence[TrackOfIdentity], crops: Crops, identities: Identitie
             "" if own is None else f"{own:.4f}",
             *(("", "") if runner_up == OUTLIER else (runner_up, f"{float(similarities[runner_up]):.4f}")),
         )
+
+
+def write_mot(folder: str | Path, crops: Crops, identities: Identities) -> list[Path]:
+    """Writes a track file per camera, in which an identity has the same number at all of them.
+
+    The boxes are those of the tracker, from ``CROPS/<camera>.tracks.txt`` where
+    :func:`~hhcl_torchreid.footage.crop_tracks` has left it, else those of the table of crops. The number is the
+    identity's plus 1, as track files count; -1 where there is none: outliers, and tracks of which there is no crop.
+
+    Args:
+        folder: where the files go, ``<camera>.txt``.
+        crops: the images.
+        identities: of the same images.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: no tracks, tracks without boxes or frames, or a file that cannot be read or written.
+    """
+    parts: dict[str, dict[str, list[TrackOfIdentity]]] = {}
+    for part in tracks_of(crops, identities):
+        parts.setdefault(part.camera, {}).setdefault(part.track, []).append(part)
+    if not parts:
+        raise InputError(
+            f"no tracks are known in {crops.root}, so there is no track file to write: leave --mot-out out"
+        )
+    written = []
+    for camera, tracks in parts.items():
+        kept = crops.root / tracks_file(camera)
+        boxes = read_tracks(kept) if kept.is_file() else _boxes_of(camera, tracks, crops)
+        numbers = np.full(len(boxes), OUTLIER)
+        for name, own in tracks.items():
+            # A track that was split changes its identity at the first crop of the later part.
+            begins = [crops.sightings[part.images[0]].frame for part in own]
+            rows = np.flatnonzero(boxes.track == int(name)) if name.isdecimal() else np.empty(0, np.int64)
+            place = np.maximum(np.searchsorted(begins, boxes.frame[rows], side="right") - 1, 0)
+            numbers[rows] = np.array([part.identity for part in own])[place]
+        numbers[numbers != OUTLIER] += 1
+        written.append(Path(folder, f"{camera or 'camera'}.txt"))
+        write_track_file(written[-1], replace(boxes, track=numbers), option="--mot-out")
+    return written
+
+
+def _boxes_of(camera: str, tracks: Mapping[str, Sequence[TrackOfIdentity]], crops: Crops) -> Boxes:
+    rows = []
+    for name, parts in tracks.items():
+        for seen in (crops.sightings[image] for part in parts for image in part.images):
+            if seen.box is None or seen.frame < 0 or not name.isdecimal():
+                raise InputError(
+                    f"track {name!r} of camera {camera!r} has no box, no frame or no number, so no track file can hold "
+                    "it: give the table of crops the columns frame, left, top, width and height, or leave --mot-out out"
+                )
+            rows.append((seen.frame, int(name), *seen.box))
+    table = np.array(rows, np.float64)
+    frame, track = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
+    return Boxes(frame, track, table[:, 2:], np.full(len(table), np.nan))

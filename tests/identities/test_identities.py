@@ -18,6 +18,7 @@ from hhcl_torchreid import PseudoLabeler, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
 from hhcl_torchreid.clustering import dbscan
 from hhcl_torchreid.config import load_config
+from hhcl_torchreid.data.tracks import Sighting
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import (
     ClustersAtEps,
@@ -33,6 +34,7 @@ from hhcl_torchreid.identities import (
     table_of_clusters,
     write_csv,
     write_identities,
+    write_mot,
 )
 from hhcl_torchreid.labels.tracks import find_pieces
 
@@ -461,3 +463,41 @@ def test_the_tools_see_the_tracks_of_a_folder(call, tmp_path, crops, capsys):
     features = tmp_path / "out" / "features.npz"
     assert choose_eps.main([f"--features={features}", f"--root={crops}", "--k1=5", "--eps", "0.5"]) == 0
     assert_one_sentence(call("--track-regex=("), "--track-regex")
+
+
+def test_track_files_carry_identities_that_are_the_same_at_all_cameras(tmp_path):
+    footage = Footage(people=6, cameras=2)
+    box = (3.0, 4.0, 10.0, 20.0)
+    footage.sightings = [seen._replace(box=box) for seen in footage.sightings]
+    paths = [f"{number}.jpg" for number in range(len(footage.sightings))]
+    crops = Crops(tmp_path, paths, footage.sightings, footage.features, [])
+    identity = torch.tensor(footage.people)
+    identity[(identity == 5)] = -1
+    found = compare_with_centroids(footage.features, identity)
+    written = write_mot(tmp_path / "mot", crops, found)
+    assert [path.name for path in written] == ["c0.txt", "c1.txt"]
+    for camera, path in enumerate(written):
+        lines = [line.split(",") for line in path.read_text().splitlines()]
+        expected = sorted(
+            (seen.frame, who + 1 if who < 5 else -1)
+            for seen, who in zip(footage.sightings, footage.people.tolist(), strict=True)
+            if seen.camera == f"c{camera}"
+        )
+        assert sorted((int(line[0]), int(line[1])) for line in lines) == expected
+        assert {tuple(map(float, line[2:6])) for line in lines} == {box}
+    # The tracker's own file has frames between the crops, and a track that changes its person at frame 6.
+    footage.sightings = [Sighting("c0", "1", 2), Sighting("c0", "1", 6), Sighting("c1", "1", 2)]
+    crops = Crops(tmp_path, paths[:3], footage.sightings, footage.features[:3], [])
+    found = compare_with_centroids(footage.features[:3], torch.tensor([0, 1, 0]))
+    with pytest.raises(InputError, match="track '1' of camera 'c0' has no box"):
+        write_mot(tmp_path / "mot", crops, found)
+    for camera in ("c0", "c1"):
+        boxes = [f"{frame},{track},1,2,3,4,0.5" for frame in range(1, 9) for track in (1, 2)]
+        (tmp_path / f"{camera}.tracks.txt").write_text("\n".join(boxes))
+    first, second = (path.read_text().splitlines() for path in write_mot(tmp_path / "mot", crops, found))
+    assert [int(line.split(",")[1]) for line in first if line.split(",")[1] != "-1"] == [1] * 5 + [2] * 3
+    assert [int(line.split(",")[1]) for line in second if line.split(",")[1] != "-1"] == [1] * 8
+    assert sum(line.split(",")[1] == "-1" for line in first) == 8
+    plain = crops._replace(sightings=[Sighting("c0")] * 3)
+    with pytest.raises(InputError, match="no tracks are known"):
+        write_mot(tmp_path / "mot", plain, found)
