@@ -54,29 +54,29 @@ def covered_shares(boxes: Boxes) -> np.ndarray:
         (N,) float64, 0 (all of it is seen) to 1; 0 for a box without area.
     """
     shares = np.zeros(len(boxes))
+    ends = boxes.ends
     for rows in _frames(boxes.frame):
         if len(rows) > 1:
-            shares[rows] = _covered_in_a_frame(boxes.box[rows, :2], boxes.ends[rows])
+            shares[rows] = _covered_in_a_frame(boxes.box[rows, :2], ends[rows])
     return shares
 
 
 def _covered_in_a_frame(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    # Painter's algorithm on the grid of all edges: a cell holds the lowest bottom edge of the boxes that it lies in.
-    edges = [np.unique(np.concatenate([starts[:, axis], ends[:, axis]])) for axis in (0, 1)]
-    first = [np.searchsorted(edges[axis], starts[:, axis]) for axis in (0, 1)]
-    last = [np.searchsorted(edges[axis], ends[:, axis]) for axis in (0, 1)]
-    across, down = (np.diff(edge) for edge in edges)
-    bottom = ends[:, 1]
-    lowest = np.full((len(down), len(across)), -np.inf)
-    cells = [(slice(top, low), slice(left, right)) for left, top, right, low in zip(*first, *last, strict=True)]
-    for row in np.argsort(bottom, kind="stable"):
-        lowest[cells[row]] = bottom[row]
-    shares = np.zeros(len(bottom))
-    for row, cell in enumerate(cells):
-        area = (ends[row] - starts[row]).prod()
-        if lowest[cell].size and area > 0:
-            shares[row] = down[cell[0]] @ (lowest[cell] > bottom[row]) @ across[cell[1]] / area
-    return np.clip(shares, 0.0, 1.0)
+    common_starts, common_ends = np.maximum(starts[:, None], starts), np.minimum(ends[:, None], ends)
+    covers = (common_starts < common_ends).all(-1) & (ends[:, None, 1] < ends[:, 1])
+    covered = np.where(covers, (common_ends - common_starts).prod(-1), 0.0).sum(1)
+    for row in np.flatnonzero(covers.sum(1) > 1):
+        covered[row] = _area_of_all(common_starts[row, covers[row]], common_ends[row, covers[row]])
+    area = (ends - starts).prod(-1)
+    return np.clip(covered / np.where(area > 0, area, np.inf), 0.0, 1.0)
+
+
+def _area_of_all(starts: np.ndarray, ends: np.ndarray) -> float:
+    """The area of rectangles together, on the grid of all their edges."""
+    edges = np.sort(np.concatenate([starts, ends]), axis=0)
+    inside = (starts[:, None] <= edges[:-1]) & (edges[:-1] < ends[:, None])
+    cells = np.diff(edges, axis=0)
+    return float(cells[:, 0] @ (inside[:, :, None, 0] & inside[:, None, :, 1]).any(0) @ cells[:, 1])
 
 
 def overlaps(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ class FootageSettings:
     Attributes:
         num_people: people who walk about; they are numbered from 1.
         num_cameras: cameras that they pass.
-        seconds: length of each camera's video, at 10 frames a second; at least 10.
+        seconds: length of each camera's video, at 10 frames a second; at least 8.
         height: rows of a picture, pixels; people are 0.25 to 0.55 of it high.
         width: columns of a picture, pixels.
         seed: seed of the people, cameras, ways and frames, at least 0.
@@ -135,7 +135,7 @@ class FootageSettings:
 
     def __post_init__(self) -> None:
         """Checks the settings."""
-        least = {"num_people": 1, "num_cameras": 1, "seconds": 10, "height": 120, "width": 120, "seed": 0}
+        least = {"num_people": 1, "num_cameras": 1, "seconds": 8, "height": 120, "width": 120, "seed": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
             if not value >= smallest or (name != "seconds" and not isinstance(value, int)):

@@ -32,7 +32,7 @@ def test_a_call_without_a_task_is_refused():
 
 
 def test_renders_footage(tmp_path, capsys):
-    words = ["--people", 1, "--cameras", 1, "--seconds", 10, "--seed", 1]
+    words = ["--people", 1, "--cameras", 1, "--seconds", 8, "--seed", 1]
     assert call("--footage", tmp_path / "footage", *words) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "footage")
     assert {path.name for path in (tmp_path / "footage").iterdir()} == {
@@ -42,4 +42,4 @@ def test_renders_footage(tmp_path, capsys):
         "rendering.json",
     }
     assert call("--footage", tmp_path / "other", "--seconds", 1) == 2
-    assert "seconds is 1.0: give a number of at least 10" in capsys.readouterr().err
+    assert "seconds is 1.0: give a number of at least 8" in capsys.readouterr().err
