@@ -38,10 +38,12 @@ from hhcl_torchreid.data.folder import find_images
 from hhcl_torchreid.data.tracks import Sighting
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import (
+    ClustersAtEps,
     cluster_settings,
     clusters_by_eps,
     compare_with_centroids,
     crops_from_images,
+    recommend_eps,
     save_features,
     write_csv,
     write_page,
@@ -108,11 +110,12 @@ def print_quality(model: str, lines: list[Record]) -> None:
     """The table of one model; ``*`` is the eps that tools/choose_eps.py proposes."""
     measures = list(lines[0])[list(lines[0]).index("ari") :]
     columns = ["eps", "identities", "outlier_share", "lead", *measures]
-    proposed = max(lines, key=lambda line: line["lead"])
+    fields = ClustersAtEps._fields
+    proposed = recommend_eps([ClustersAtEps(**{name: line[name] for name in fields}) for line in lines])
     print(f"\n{model}\n" + " ".join(f"{column.replace('pairwise_', ''):>13}" for column in columns))
     for line in lines:
         cells = [f"{line[column]:>13.3f}" if column != "identities" else f"{line[column]:>13}" for column in columns]
-        print(" ".join(cells) + (" *" if line is proposed else ""))
+        print(" ".join(cells) + (" *" if proposed and line["eps"] == proposed[0] else ""))
 
 
 def compare_models(options: argparse.Namespace) -> Record:
