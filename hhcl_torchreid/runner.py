@@ -26,7 +26,7 @@ from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
-from .models import ReIDModel, build_model, check_input_size, load_weights
+from .models import ReIDModel, build_model, check_input_size, load_from
 from .models.backbones import find_backbone
 from .models.compilation import compile_model
 from .settings import SETTINGS
@@ -194,8 +194,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
     _check_layers(cfg, model)
     _print_complexity(cfg, model)
     if cfg.model.load_weights and not is_resumed:
-        load_weights(model, cfg.model.load_weights)
-        print(f"Loaded weights from {cfg.model.load_weights}")
+        print(load_from(model, load_checkpoint(cfg.model.load_weights), cfg.model.load_weights))
     model = model.to(memory_format=torch.channels_last)
     if cfg.use_gpu and torch.cuda.is_available():
         with explain_out_of_memory("moving the model to the GPU", "free memory there, or set use_gpu False"):

@@ -25,7 +25,8 @@ from ..models import (
     build_model,
     check_input_size,
     find_state_dict,
-    load_weights,
+    load_from,
+    settings_seen_in,
 )
 from .embedder import Embedder
 from .precision import choose_precision
@@ -108,7 +109,7 @@ class FeatureExtractor:
         workers: int | None = None,
         amp: str | None = None,
     ) -> None:
-        self.model, trained_on = _load_model(model_name, model_path)
+        self.model, trained_on = _load_model(model_name, model_path, verbose)
         self.image_size = _height_and_width(trained_on.image_size if image_size is None else image_size)
         check_input_size(self.model.name, *self.image_size)
         self.pixel_mean = _three_numbers(trained_on.pixel_mean if pixel_mean is None else pixel_mean, "mean")
@@ -219,7 +220,7 @@ class _TrainedOn(NamedTuple):
     amp: str
 
 
-def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _TrainedOn]:
+def _load_model(name: str, path: str | os.PathLike[str], verbose: bool) -> tuple[ReIDModel, _TrainedOn]:
     cfg = get_default_config()
     cfg.train.amp = "off"  # weights alone do not say what they were trained in
     if not path:
@@ -238,27 +239,17 @@ def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _Tr
         if stored is not None:
             cfg = stored
             settings = {key: cfg.model[key] for key in ("pooling", "last_stride", "embedding_dim", "bnneck")}
+            settings["name"] = name or stored_name
         else:
-            settings = _settings_seen_in(find_state_dict(checkpoint, path))
-        model = build_model(name or str(stored_name), pretrained=False, **settings)
-        load_weights(model, path)
+            settings = settings_seen_in(name or str(stored_name), checkpoint, path)
+        model = build_model(pretrained=False, **settings)
+        loaded = load_from(model, checkpoint, path)
+        if verbose:
+            print(loaded)
         if stored is None:
             cfg.data.norm_mean, cfg.data.norm_std = model.pixel_mean, model.pixel_std
     image_size = model.input_size or (cfg.data.height, cfg.data.width)
     return model, _TrainedOn(image_size, cfg.data.norm_mean, cfg.data.norm_std, cfg.train.amp)
-
-
-def _settings_seen_in(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """The settings of ``build_model`` as far as names and shapes of weights tell them."""
-    has_neck = "neck.running_mean" in weights
-    has_embedding = "embedding.weight" in weights
-    return {
-        "pooling": "gem" if any(key.split(".")[-1] == "p" for key in weights) else "avg",
-        "embedding_dim": len(weights["embedding.weight"]) if has_embedding else 0,
-        "bnneck": has_neck,
-        # Only this package has these layers, and its stride is 1; other files are torchreid's.
-        "last_stride": 1 if has_neck or has_embedding else None,
-    }
 
 
 class _Pixels(Dataset[tuple[Tensor, bool]]):

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -17,12 +17,14 @@ from ..errors import InputError
 
 __all__ = [
     "BACKBONES",
+    "FAMILIES",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Backbone",
     "available_backbones",
     "check_input_size",
     "find_backbone",
+    "is_backbone",
     "register_backbone",
 ]
 
@@ -92,12 +94,27 @@ def available_backbones() -> list[str]:
     return list(BACKBONES)
 
 
+def is_backbone(name: str) -> bool:
+    """Whether there is a backbone of that name, also in a family, whose members no list names."""
+    try:
+        find_backbone(name)
+    except InputError:
+        return False
+    return True
+
+
 def find_backbone(name: str) -> Backbone:
     """Gives the record of a backbone.
+
+    Args:
+        name: One of ``BACKBONES``, or ``FAMILY/NAME`` with one of ``FAMILIES``.
 
     Raises:
         InputError: If there is none of that name.
     """
+    family, _, member = str(name).partition("/")
+    if name not in BACKBONES and member and family in FAMILIES:
+        return FAMILIES[family](member)
     if name not in BACKBONES:
         close = difflib.get_close_matches(str(name), BACKBONES, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(BACKBONES)}"
@@ -208,3 +225,35 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
 }
 
 BACKBONES: dict[str, Backbone] = {name: _of_torchreid(name) for name in model_factory()}
+"""Torchreid's, and what was registered."""
+
+
+def _drop_first_relu(network: Any) -> None:
+    network.relu = nn.Identity()
+
+
+def _pool_without_padding(network: Any) -> None:
+    network.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+
+
+def _with_stem(family: str, members: tuple[str, ...], change: Callable[[nn.Module], None], name: str) -> Backbone:
+    if name not in members:
+        raise InputError(f"there is no {family}/{name}: choose {family}/ and one of {', '.join(members)}")
+    record = BACKBONES[name]
+
+    def build(pretrained: bool) -> nn.Module:
+        network = record.build(pretrained)
+        change(network)
+        return network
+
+    return replace(record, build=build)
+
+
+_PLAIN_RESNETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
+
+FAMILIES: dict[str, Callable[[str], Backbone]] = {
+    # Luo et al.'s strong baseline has no ReLU before its first pooling, fast-reid's first pooling pads nothing.
+    "bot": partial(_with_stem, "bot", _PLAIN_RESNETS, _drop_first_relu),
+    "fastreid": partial(_with_stem, "fastreid", (*_PLAIN_RESNETS, "resnet50_ibn_a"), _pool_without_padding),
+}
+"""Backbones that are too many to list, or that differ from a listed one in what is no weight: name -> record."""
