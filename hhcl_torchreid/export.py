@@ -27,6 +27,23 @@ OPSET = 17
 TRACED_BATCH_SIZE = 13  # no layer has so many channels or parts: what is 13 in the graph is the batch
 
 
+class _Neck(nn.Module):
+    """A BNNeck in evaluation mode, for rows whose length tracing loses, as a vision transformer's: ONNX's needs it."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, neck: nn.BatchNorm1d) -> None:
+        super().__init__()
+        statistics = neck.state_dict()
+        self.register_buffer("mean", statistics["running_mean"])
+        self.register_buffer("scale", statistics["weight"] / (statistics["running_var"] + neck.eps).sqrt())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        return (features - self.mean) * self.scale
+
+
 class _PixelsToFeatures(nn.Module):
     """The extractor's whole way from pixels to features, as one network."""
 
@@ -37,6 +54,8 @@ class _PixelsToFeatures(nn.Module):
         super().__init__()
         # A copy on the CPU, in the memory format that tracing expects; the extractor's own model stays where it is.
         self.model: ReIDModel = copy.deepcopy(extractor.model).cpu().to(memory_format=torch.contiguous_format)
+        if self.model.neck is not None:
+            self.model.set_submodule("neck", _Neck(self.model.neck))
         self.register_buffer("mean", torch.tensor(extractor.pixel_mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(extractor.pixel_std).view(1, 3, 1, 1))
 
@@ -139,6 +158,7 @@ def _without_output() -> Iterator[None]:
 def _describe(onnx: Any, model_bytes: bytes, extractor: FeatureExtractor) -> bytes:
     model = onnx.load_from_string(model_bytes)
     _free_the_batch(onnx, model.graph)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = extractor.model.feature_dim
     height, width = extractor.image_size
     facts = {
         "model_name": extractor.model.name,

@@ -26,8 +26,7 @@ from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
-from .models import ReIDModel, build_model, check_input_size, load_from
-from .models.backbones import find_backbone
+from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from
 from .models.compilation import compile_model
 from .settings import SETTINGS
 from .training import reports
@@ -190,6 +189,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         embedding_dim=cfg.model.embedding_dim,
         dropout=cfg.model.dropout,
         bnneck=cfg.model.bnneck,
+        image_size=(cfg.data.height, cfg.data.width),
     )
     _check_layers(cfg, model)
     _print_complexity(cfg, model)

@@ -52,9 +52,11 @@ class Backbone:
         pixel_std: Likewise, the standard deviation.
         features_in_eval_mode: Whether the network gives features only while its own ``training`` is False, and class
             scores else, as torchreid's models do. That flag, not those of its layers, then stays False.
+        has_one_size: Whether a network takes images of the one size that it is built for alone, which ``build`` is then
+            told too: ``build(pretrained, (height, width))``.
     """
 
-    build: Callable[[bool], nn.Module]
+    build: Callable[..., nn.Module]
     input_size: tuple[int, int] | None = None
     set_pooling: Callable[[nn.Module, nn.Module], None] | None = None
     fixed_pooling: str = "is registered without set_pooling"
@@ -63,9 +65,10 @@ class Backbone:
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     features_in_eval_mode: bool = False
+    has_one_size: bool = False
 
 
-def register_backbone(name: str, build: Callable[[bool], nn.Module], **details: Any) -> None:
+def register_backbone(name: str, build: Callable[..., nn.Module], **details: Any) -> None:
     """Makes a network known by a name: then it trains, resumes, extracts, searches and exports as torchreid's do.
 
     Args:
@@ -122,9 +125,16 @@ def find_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def check_input_size(name: str, height: int, width: int) -> None:
-    """Raises :class:`InputError` if the backbone ``name`` does not take images of this size, in pixels."""
-    required = find_backbone(name).input_size or (height, width)
+def check_input_size(name: str, height: int, width: int, built_for: tuple[int, int] | None = None) -> None:
+    """Raises :class:`InputError` if the backbone ``name`` does not take images of this size, in pixels.
+
+    Args:
+        name: of the backbone.
+        height: of the images.
+        width: likewise.
+        built_for: the only (height, width) that the network takes; None for what its record says.
+    """
+    required = built_for or find_backbone(name).input_size or (height, width)
     if required != (height, width):
         raise InputError(
             f"{name} takes images of {required[0]} x {required[1]} pixels only, not {height} x {width}: "

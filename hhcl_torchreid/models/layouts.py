@@ -46,7 +46,7 @@ class Layout:
 
 
 _STAGES = tuple((f"base.{number + 3}.", f"layer{number}.") for number in (1, 2, 3, 4))
-_AS_IT_IS = (("", ""),)
+_AS_IT_IS = ("", "")
 _OF_VITS = ("fc.", "head.", "sie_embed", "part")
 
 LAYOUTS = (
@@ -89,12 +89,12 @@ LAYOUTS = (
     Layout(
         "TransReID-SSL without labels",
         mark="bottleneck.",
-        renamed=(("bottleneck.", "neck."), ("", "")),
+        renamed=(("bottleneck.", "neck."), _AS_IT_IS),
         ignored=_OF_VITS,
     ),
-    Layout("this package", mark="neck.", renamed=_AS_IT_IS, stride_1=""),
-    Layout("this package", mark="embedding.", renamed=_AS_IT_IS, stride_1=""),
-    Layout("torchreid, torchvision or timm", mark="", renamed=_AS_IT_IS),
+    Layout("this package", mark="neck.", renamed=(_AS_IT_IS,), stride_1=""),
+    Layout("this package", mark="embedding.", renamed=(_AS_IT_IS,), stride_1=""),
+    Layout("torchreid, torchvision or timm", mark="", renamed=(_AS_IT_IS,)),
 )
 """One row a layout; the first whose mark is in a file is the file's."""
 
@@ -148,9 +148,9 @@ def translate(weights: Mapping[str, torch.Tensor], known: Collection[str]) -> Tr
     """
     is_ours = 2 * sum(name in weights for name in known) > len(known)
     names = {key: key for key in weights} if is_ours else _unwrapped(weights)
-    rows = [row for row in LAYOUTS if not is_ours or row.renamed == _AS_IT_IS]
+    rows = [row for row in LAYOUTS if not is_ours or _AS_IT_IS in row.renamed]
     layout = next(row for row in rows if not row.mark or any(name.startswith(row.mark) for name in names.values()))
-    here = {key: _renamed(name, layout) for key, name in names.items()}
+    here = {key: name if is_ours and name in known else _renamed(name, layout) for key, name in names.items()}
     taken = {name: weights[key] for key, name in here.items() if name is not None}
     return Translation(layout, taken, [key for key in weights if here.get(key) is None])
 

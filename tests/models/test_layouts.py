@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from hhcl_torchreid import FeatureExtractor, register_backbone
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models import build_model, load_from, load_weights
+from hhcl_torchreid.models import build_model, load_from, load_weights, settings_seen_in
 
 STAGES = {f"layer{number}.": f"base.{number + 3}." for number in (1, 2, 3, 4)}
 HHCL = {"conv1.": "base.0.", "bn1.": "base.1.", **STAGES, "global_avgpool.p": "gap.p", "neck.": "feat_bn."}
@@ -103,12 +103,10 @@ def test_the_report_names_what_was_skipped_and_what_was_seen(shallow, tmp_path):
         assert part in text
 
 
-def test_stride_is_1_from_depth_50_on(tmp_path):
-    model = build_model("resnet50", pretrained=False, last_stride=1)
-    set_random_statistics(model)
-    path = save(tmp_path, renamed(model.state_dict(), HHCL))
-    extractor = assert_gives(path, model.eval(), "resnet50")
-    assert extractor.model.backbone.layer4[0].conv2.stride == (1, 1)
+@pytest.mark.parametrize(("layer", "stride"), [("conv2", None), ("conv3", 1)])
+def test_stride_is_1_from_depth_50_on(shallow, layer, stride):
+    content = {**of_program(shallow, "HHCL")["state_dict"], f"module.base.4.0.{layer}.weight": torch.zeros(1)}
+    assert settings_seen_in("resnet18", content, "weights.pth")["last_stride"] == stride
 
 
 @pytest.mark.parametrize(("program", "family"), [("BoT", "bot"), ("fast-reid", "fastreid")])
