@@ -194,16 +194,16 @@ def _fitted(
 def _resized(positions: torch.Tensor, own: torch.Tensor, grid: tuple[int, int] | None) -> torch.Tensor:
     """Positions of a vision transformer, (1, T, D), for another image size; as they are where that is not clear.
 
-    The tokens behind the first few are those of a grid of patches, which is taken for a square if it can be one, else
-    for one of the model's own aspect.
+    The tokens behind the first few are those of a grid of patches, which no file tells the sides of: a square if it can
+    be one, else of the model's own aspect, or of 256 x 128 or 384 x 128 pixels.
     """
     if positions.shape == own.shape or positions.dim() != 3 or grid is None or positions.shape[2] != own.shape[2]:
         return positions
     num_first = own.shape[1] - grid[0] * grid[1]
-    num_patches = positions.shape[1] - num_first
-    side = math.isqrt(max(num_patches, 0))
-    width = side if side * side == num_patches else round(math.sqrt(max(num_patches, 0) * grid[1] / grid[0]))
-    if width < 1 or num_patches % width:
+    num_patches = max(positions.shape[1] - num_first, 0)
+    widths = {aspect: round(math.sqrt(num_patches / aspect)) for aspect in (1, grid[0] / grid[1], 2, 3)}
+    width = next((width for aspect, width in widths.items() if round(width * aspect) * width == num_patches), 0)
+    if not width:
         return positions
     first, patches = positions[:, :num_first], positions[:, num_first:]
     patches = patches.float().unflatten(1, (num_patches // width, width)).permute(0, 3, 1, 2)

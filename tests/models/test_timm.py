@@ -99,15 +99,14 @@ def test_the_layouts_of_vision_transformers(tmp_path):
 
 
 def test_positions_are_resized_as_timm_resizes_them():
-    small = build_model(VIT, pretrained=False, bnneck=False, image_size=(64, 32))
-    large = build_model(VIT, pretrained=False, bnneck=False, image_size=(256, 128))
-    square = build_model(VIT, pretrained=False, bnneck=False, image_size=(64, 64))
-    for source in (large, square):
-        load_from(small, source.state_dict(), "weights.pth")
-        expected = timm.layers.resample_abs_pos_embed(
-            source.state_dict()["pos_embed"], (4, 2), source.backbone.patch_embed.grid_size
-        )
-        torch.testing.assert_close(small.state_dict()["pos_embed"], expected, atol=1e-6, rtol=0)
+    model = build_model(VIT, pretrained=False, bnneck=False, image_size=(96, 16))
+    for grid in ((14, 14), (12, 2), (16, 8), (24, 8)):  # a square, the model's own aspect, 256 x 128, 384 x 128
+        positions = torch.randn(1, 1 + grid[0] * grid[1], 192)
+        load_from(model, {**model.state_dict(), "pos_embed": positions}, "weights.pth")
+        expected = timm.layers.resample_abs_pos_embed(positions, (6, 1), grid)
+        torch.testing.assert_close(model.state_dict()["pos_embed"], expected, atol=1e-6, rtol=0)
+    with pytest.raises(InputError, match=r"pos_embed is \[1, 8, 192\] in the file"):
+        load_from(model, {**model.state_dict(), "pos_embed": torch.randn(1, 8, 192)}, "weights.pth")
 
 
 class TestBadInput:
