@@ -80,7 +80,10 @@ LAYOUTS = (
     Layout(
         "fast-reid",
         mark="heads.",
-        renamed=(("backbone.", ""), ("heads.bottleneck.0.", "neck."), ("heads.pool_layer.p", POOLING_EXPONENT)),
+        renamed=(
+            *(("backbone.", ""), ("heads.pool_layer.p", POOLING_EXPONENT), ("heads.bottleneck.0.", "neck.")),
+            *(("heads.bnneck.0.", "neck."), ("heads.bnneck.", "neck.")),  # until September 2020
+        ),
         stride_1="",
         family="fastreid",
     ),

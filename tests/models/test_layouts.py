@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from functools import cache
 
 import onnx
 import pytest
@@ -127,6 +128,13 @@ def test_a_program_with_a_stem_of_its_own_gets_its_network(shallow, tmp_path, pr
         build_model(f"{family}/{SMALL}", pretrained=False)
 
 
+@pytest.mark.parametrize("neck", ["heads.bnneck", "heads.bnneck.0", "heads.bottleneck.0"])
+def test_every_fast_reid_has_its_neck(shallow, neck):
+    names = {"neck.": f"{neck}.", "embedding.": "heads.classifier.", EVERY: "backbone."}
+    seen = settings_seen_in("resnet18", {"model": renamed(shallow.state_dict(), names)}, "weights.pth")
+    assert seen["bnneck"] and seen["embedding_dim"] == 0 and seen["name"] == "fastreid/resnet18"
+
+
 def test_moco_leaves_its_head_and_its_queue_behind(tmp_path):
     plain = plain_model("resnet18").eval()
     weights = {key: value for key, value in plain.state_dict().items() if not key.startswith("classifier")}
@@ -153,8 +161,13 @@ def test_a_network_may_call_its_layers_as_wrappers_are_called(registry, tmp_path
 
 
 class TestBadInput:
+    @staticmethod
+    @cache
+    def built(name, **settings):
+        return build_model(name, pretrained=False, **settings)
+
     def refused(self, path, *named, name="resnet18", **settings):
-        model = build_model(name, pretrained=False, **settings)
+        model = self.built(name, **settings)
         before = {key: value.clone() for key, value in model.state_dict().items()}
         with pytest.raises(InputError) as caught:
             load_weights(model, path)
