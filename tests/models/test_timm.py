@@ -10,6 +10,7 @@ import torch
 import train_hhcl
 from networks import images_for, is_unit
 from small_runs import SMALL, pairs
+from torch import nn
 from torch.nn import functional as F
 
 from hhcl_torchreid import FeatureExtractor
