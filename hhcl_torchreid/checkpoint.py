@@ -1,7 +1,11 @@
 """Checkpoints: written whole or not at all, and read without running any code that they hold."""
 
+import argparse
 import os
 import random
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -67,12 +71,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: give the path of a checkpoint")
     try:
-        with torch.serialization.safe_globals(_numpy_scalar_types()):
+        with torch.serialization.safe_globals(_harmless_types()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'torch.load' received a zip file that looks like a TorchScript")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # A file of another kind makes the unpickler fail in any way its bytes suggest.
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as weights ({type(error).__name__}): give a file that torch.save wrote, holding "
+            f"{path} cannot be read as weights ({_kind_of(path, error)}): give a file that torch.save wrote, holding "
             "tensors and plain values only"
         ) from error
     if not isinstance(checkpoint, dict):
@@ -80,12 +85,28 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def _numpy_scalar_types() -> list[Any]:
-    """What it takes to read a NumPy number: torchreid's own checkpoints hold one, the rank-1 score."""
+def _harmless_types() -> list[Any]:
+    """What files hold beside weights: torchreid's a NumPy number, the rank-1 score, and others' the command line."""
     build_scalar = np.float64(0).__reduce__()[0]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
     dtypes = [type(np.dtype(dtype)) for dtype in (np.float32, np.float64, np.int64)]
-    return [*((build_scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes]
+    return [*((build_scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes, argparse.Namespace]
+
+
+def _kind_of(path: str | os.PathLike[str], error: Exception) -> str:
+    """What a file is that holds no weights, in words."""
+    asked_for = re.search(r"GLOBAL (\S+) (was not an allowed|whose module)", str(error))
+    if asked_for:
+        return f"it asks for {asked_for[1]}, which could run code"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                return "it is a TorchScript program"
+    with open(path, "rb") as file:
+        beginning = file.read(3)
+    # The fields that every exporter writes first: the version of ONNX, a byte, and the exporter's name.
+    is_onnx = beginning[:1] == b"\x08" and beginning[2:] == b"\x12"
+    return "it is an ONNX model" if is_onnx else type(error).__name__
 
 
 def configuration_in(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> CfgNode | None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import config, distributed
-from .checkpoint import check_settings, load_checkpoint
+from .checkpoint import check_settings, configuration_in, load_checkpoint
 from .data.datasets import FolderOfCrops, check_datasets, sightings_of
 from .data.sampler import check_batch_size
 from .data.tracks import Sighting
@@ -26,8 +26,7 @@ from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
 from .labels import build_labeler
-from .models import ReIDModel, build_model, check_input_size, load_weights
-from .models.backbones import find_backbone
+from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from, settings_seen_in
 from .models.compilation import compile_model
 from .settings import SETTINGS
 from .training import reports
@@ -37,6 +36,11 @@ from .training.optimization import fuse_optimizer, warm_up
 __all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
 
 LAYERS_OF_TORCHREID = ("classifier", "fc")  # what its networks learn anew, and HHCL's lack
+OF_THE_NETWORK = (
+    *("model.pooling", "model.last_stride", "model.embedding_dim", "model.bnneck"),
+    *("data.height", "data.width", "data.norm_mean", "data.norm_std"),
+)
+"""Settings that a network is tested with as it was trained."""
 
 
 def run(cfg: CfgNode) -> ImageHHCLEngine:
@@ -65,7 +69,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         libraries_writing(cfg.data.save_dir),
         log if distributed.is_main() else contextlib.nullcontext(),
     ):
-        cfg = _fit_to_checkpoint(_fit_to_hhcl(cfg))
+        cfg = _fit_to_checkpoint(_fit_to_weights(_fit_to_hhcl(cfg)))
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
         distributed.from_main(lambda: _write_configuration(cfg))
@@ -110,6 +114,30 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
             cfg.data[key] = own
             print(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
     return cfg
+
+
+def _fit_to_weights(cfg: CfgNode) -> CfgNode:
+    """Tests a file's network as it was trained, and says which settings are others for that."""
+    path = cfg.model.load_weights
+    if not (cfg.test.evaluate and path) or distributed.from_main(lambda: _checkpoint_to_resume(cfg)):
+        return cfg
+    cfg = cfg.clone()
+    for key, value in distributed.from_main(lambda: _settings_of_weights(cfg.model.name, path)).items():
+        now = config.get_value(cfg, key)
+        config.set_value(cfg, key, value)
+        if config.get_value(cfg, key) != now:
+            print(f"{path} is of a network with {key} {value!r}, which this test takes in place of {now!r}\n")
+    check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
+    return cfg
+
+
+def _settings_of_weights(name: str, path: str) -> dict[str, Any]:
+    """Key -> value of the network in a file: what its configuration says, or else what its weights tell."""
+    checkpoint = load_checkpoint(path)
+    stored = configuration_in(checkpoint, path)
+    if stored is None:
+        return {f"model.{key}": value for key, value in settings_seen_in(name, checkpoint, path).items()}
+    return {key: config.get_value(stored, key) for key in OF_THE_NETWORK}
 
 
 def _fit_to_checkpoint(cfg: CfgNode) -> CfgNode:
@@ -190,12 +218,12 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         embedding_dim=cfg.model.embedding_dim,
         dropout=cfg.model.dropout,
         bnneck=cfg.model.bnneck,
+        image_size=(cfg.data.height, cfg.data.width),
     )
     _check_layers(cfg, model)
     _print_complexity(cfg, model)
     if cfg.model.load_weights and not is_resumed:
-        load_weights(model, cfg.model.load_weights)
-        print(f"Loaded weights from {cfg.model.load_weights}")
+        print(load_from(model, load_checkpoint(cfg.model.load_weights), cfg.model.load_weights))
     model = model.to(memory_format=torch.channels_last)
     if cfg.use_gpu and torch.cuda.is_available():
         with explain_out_of_memory("moving the model to the GPU", "free memory there, or set use_gpu False"):

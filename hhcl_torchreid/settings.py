@@ -165,7 +165,7 @@ _SAMPLERS = (
 
 _ROWS = (
     Setting("use_gpu", True, "where there is one"),
-    Setting("model.name", "resnet50", "any name of torchreid's model factory"),
+    Setting("model.name", "resnet50", "any name of torchreid's model factory, or timm/NAME"),
     Setting("model.pretrained", True, "start from the weights that torchreid downloads"),
     Setting("model.load_weights", "", "start from (or test) this file instead", may_be_empty=True),
     Setting(

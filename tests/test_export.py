@@ -1,5 +1,6 @@
 """ONNX files: the features of PyTorch from raw pixels in any batch size, and nothing written that differs."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -97,6 +98,30 @@ def test_the_file_says_what_it_is(weights, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.onnx"]
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+@pytest.mark.parametrize("file_format", ["onnx", "torchscript"])
+def test_every_input_and_format_gives_pytorchs_features(kind, file_format, tmp_path):
+    model = save_model(tmp_path / "model-best.pth.tar", "squeezenet1_1")
+    arguments = ["--weights", str(tmp_path / "model-best.pth.tar"), "--format", file_format, "--input", kind]
+    assert tool.main(arguments) == 0
+    path = tmp_path / f"model-best.{file_format}"
+    pixels = torch.randint(0, 256, (3, 3, 64, 32), dtype=torch.uint8)
+    normalized = (pixels / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    images = pixels if kind == "uint8" else normalized
+    if file_format == "onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (given,) = session.get_inputs()
+        assert given.name == {"uint8": "pixels", "float": "images"}[kind] and given.shape == ["batch", 3, 64, 32]
+        assert given.type == {"uint8": "tensor(uint8)", "float": "tensor(float)"}[kind]
+        features = torch.from_numpy(session.run(None, {given.name: images.numpy()})[0])
+    else:
+        facts = {"facts.json": ""}
+        features = torch.jit.load(path, _extra_files=facts)(images)
+        assert json.loads(facts["facts.json"])["pixel_mean"] == MEAN
+    with torch.no_grad():
+        torch.testing.assert_close(features, model(normalized), atol=1e-5, rtol=0)
+
+
 def test_weights_alone_with_name_and_size(tmp_path):
     model = build_model("osnet_x0_25", pretrained=False)
     torch.save(model.state_dict(), tmp_path / "bare.pth")
@@ -132,6 +157,12 @@ class TestBadInput:
         assert not (tmp_path / "model.onnx").exists()
         print("still heard")
         assert capfd.readouterr().out == "still heard\n"
+
+    def test_a_network_that_cannot_be_traced_for_any_number_of_images(self, weights, capsys):
+        assert tool.main(["--weights", str(weights), "--format", "torchscript"]) == 2
+        error = capsys.readouterr().err
+        assert "shufflenet_v2_x0_5 cannot be written as TorchScript (" in error and error.count("\n") == 1
+        assert not list(weights.parent.glob("*.torchscript"))
 
     @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
     def test_a_package_that_is_missing(self, package, weights, monkeypatch, capsys):

@@ -33,6 +33,8 @@ out. This table is written by `python tools/list_backbones.py --output docs/back
   `$TORCH_HOME/checkpoints` for OSNets. For `resnet50_ibn_a` and `resnet50_ibn_b` torchreid takes the weights of the
   plain ResNet-50, which lack those of instance normalisation: load the IBN-Net authors' file where accuracy matters.
 - `nasnsetmobile` is how torchreid spells NASNet-A Mobile.
+- `timm/NAME` is any of timm's networks, built for `data.height` x `data.width`, with average pooling where it pools no
+  feature map; `bot/resnet50` and `fastreid/resnet50` are those programs' own: [weights.md](weights.md).
 """
 
 COLUMNS = (

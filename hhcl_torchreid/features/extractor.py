@@ -1,7 +1,7 @@
 """Features of images that are files, arrays or tensors, from a model that has been trained."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -16,7 +16,6 @@ from torchvision.transforms import functional as image_functional
 from tqdm import tqdm
 
 from ..checkpoint import configuration_in, load_checkpoint
-from ..config import get_default_config
 from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
 from ..errors import InputError, explain_out_of_memory
 from ..models import (
@@ -24,8 +23,10 @@ from ..models import (
     backbone_named_in,
     build_model,
     check_input_size,
+    find_backbone,
     find_state_dict,
-    load_weights,
+    load_from,
+    settings_seen_in,
 )
 from .embedder import Embedder
 from .precision import choose_precision
@@ -36,6 +37,7 @@ Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image | Tensor
 
 ARRAY_SHAPES = "(height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey"
 ROOM_ELSEWHERE = "free memory there, or use device cpu"
+DEFAULT_SIZE = (256, 128)
 PICTURES_AT_ONCE = 64  # that a process decodes before it hands them over
 
 
@@ -54,12 +56,12 @@ class FeatureExtractor:
     Returned is a ``torch.Tensor`` (N, D) of float32 rows of unit length, on the extractor's device.
 
     Args:
-        model_name (str): a backbone of torchreid's factory. Needed only for files of weights alone: a checkpoint of
-            this package says it itself.
-        model_path (str): checkpoint or weights; empty for torchreid's ImageNet weights. Pooling, embedding layer,
+        model_name (str): a backbone of torchreid's factory, or timm/NAME. Needed only for files of weights alone: a
+            checkpoint of this package says it itself.
+        model_path (str): checkpoint or weights; empty for the backbone's pretrained weights. Pooling, embedding layer,
             BNNeck, image size and normalisation come from the configuration in the checkpoint. In a file of weights
-            alone, such as torchreid's engines save, the layers are those that it has weights for, and the rest is as
-            torchreid builds it.
+            alone, such as other programs save, the layers are those that it has weights for, and the rest is as
+            that program builds it.
         image_size (sequence or int): image height and width, pixels. Default is the checkpoint's, else (256, 128).
         pixel_mean (list): pixel mean for normalization. Default is the checkpoint's, else ImageNet's.
         pixel_std (list): pixel std for normalization. Default is the checkpoint's, else ImageNet's.
@@ -108,9 +110,8 @@ class FeatureExtractor:
         workers: int | None = None,
         amp: str | None = None,
     ) -> None:
-        self.model, trained_on = _load_model(model_name, model_path)
-        self.image_size = _height_and_width(trained_on.image_size if image_size is None else image_size)
-        check_input_size(self.model.name, *self.image_size)
+        self.model, trained_on = _load_model(model_name, model_path, image_size, verbose)
+        self.image_size = trained_on.image_size
         self.pixel_mean = _three_numbers(trained_on.pixel_mean if pixel_mean is None else pixel_mean, "mean")
         self.pixel_std = _three_numbers(trained_on.pixel_std if pixel_std is None else pixel_std, "standard deviation")
         if not pixel_norm:
@@ -213,52 +214,49 @@ def _precision(amp: str | None, amp_of_training: str, device: torch.device) -> t
 class _TrainedOn(NamedTuple):
     """What the network saw in training."""
 
-    image_size: Sequence[int] | int
+    image_size: tuple[int, int]
     pixel_mean: Sequence[float]
     pixel_std: Sequence[float]
     amp: str
 
 
-def _load_model(name: str, path: str | os.PathLike[str]) -> tuple[ReIDModel, _TrainedOn]:
-    cfg = get_default_config()
-    cfg.train.amp = "off"  # weights alone do not say what they were trained in
-    if not path:
-        if not name:
-            raise InputError("no model: give model_path, a checkpoint, or model_name, one of torchreid's")
-        model = build_model(name, last_stride=None, bnneck=False)
-    else:
+def _load_model(
+    name: str, path: str | os.PathLike[str], image_size: Sequence[int] | int | None, verbose: bool
+) -> tuple[ReIDModel, _TrainedOn]:
+    checkpoint, stored = {}, None
+    settings: dict[str, Any] = {"name": name, "last_stride": None, "bnneck": False}
+    if path:
         checkpoint = load_checkpoint(path)
-        stored_name = backbone_named_in(checkpoint)
-        if name and stored_name and name != stored_name:
-            raise InputError(f"{path} holds weights of {stored_name}, not of {name}: leave the model's name out")
-        if not (name or stored_name):
-            find_state_dict(checkpoint, path)  # a file that is no checkpoint at all deserves that answer
-            raise InputError(f"{path} does not say which backbone its weights are of: give the model's name with it")
+        settings["name"] = _name_of_backbone(name, checkpoint, path)
         stored = configuration_in(checkpoint, path)
-        if stored is not None:
-            cfg = stored
-            settings = {key: cfg.model[key] for key in ("pooling", "last_stride", "embedding_dim", "bnneck")}
-        else:
-            settings = _settings_seen_in(find_state_dict(checkpoint, path))
-        model = build_model(name or str(stored_name), pretrained=False, **settings)
-        load_weights(model, path)
         if stored is None:
-            cfg.data.norm_mean, cfg.data.norm_std = model.pixel_mean, model.pixel_std
-    image_size = model.input_size or (cfg.data.height, cfg.data.width)
-    return model, _TrainedOn(image_size, cfg.data.norm_mean, cfg.data.norm_std, cfg.train.amp)
+            settings = settings_seen_in(settings["name"], checkpoint, path)
+        else:
+            settings |= {key: stored.model[key] for key in ("pooling", "last_stride", "embedding_dim", "bnneck")}
+            image_size = (stored.data.height, stored.data.width) if image_size is None else image_size
+    elif not name:
+        raise InputError("no model: give model_path, a checkpoint, or model_name, one of torchreid's")
+    record = find_backbone(settings["name"])
+    size = _height_and_width(image_size or record.input_size or DEFAULT_SIZE)
+    check_input_size(settings["name"], *size)
+    model = build_model(pretrained=not path, image_size=size, **settings)
+    if path:
+        loaded = load_from(model, checkpoint, path)
+        if verbose:
+            print(loaded)
+    if stored is None:  # weights alone do not say what they were trained in
+        return model, _TrainedOn(size, model.pixel_mean, model.pixel_std, "off")
+    return model, _TrainedOn(size, stored.data.norm_mean, stored.data.norm_std, stored.train.amp)
 
 
-def _settings_seen_in(weights: dict[str, Tensor]) -> dict[str, Any]:
-    """The settings of ``build_model`` as far as names and shapes of weights tell them."""
-    has_neck = "neck.running_mean" in weights
-    has_embedding = "embedding.weight" in weights
-    return {
-        "pooling": "gem" if any(key.split(".")[-1] == "p" for key in weights) else "avg",
-        "embedding_dim": len(weights["embedding.weight"]) if has_embedding else 0,
-        "bnneck": has_neck,
-        # Only this package has these layers, and its stride is 1; other files are torchreid's.
-        "last_stride": 1 if has_neck or has_embedding else None,
-    }
+def _name_of_backbone(name: str, checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
+    stored_name = backbone_named_in(checkpoint)
+    if name and stored_name and name != stored_name:
+        raise InputError(f"{path} holds weights of {stored_name}, not of {name}: leave the model's name out")
+    if not (name or stored_name):
+        find_state_dict(checkpoint, path)  # a file that is no checkpoint at all deserves that answer
+        raise InputError(f"{path} does not say which backbone its weights are of: give the model's name with it")
+    return name or str(stored_name)
 
 
 class _Pixels(Dataset[tuple[Tensor, bool]]):

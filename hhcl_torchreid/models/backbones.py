@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -17,12 +17,14 @@ from ..errors import InputError
 
 __all__ = [
     "BACKBONES",
+    "FAMILIES",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Backbone",
     "available_backbones",
     "check_input_size",
     "find_backbone",
+    "is_backbone",
     "register_backbone",
 ]
 
@@ -50,9 +52,11 @@ class Backbone:
         pixel_std: Likewise, the standard deviation.
         features_in_eval_mode: Whether the network gives features only while its own ``training`` is False, and class
             scores else, as torchreid's models do. That flag, not those of its layers, then stays False.
+        has_one_size: Whether a network takes images of the one size that it is built for alone, which ``build`` is then
+            told too: ``build(pretrained, (height, width))``.
     """
 
-    build: Callable[[bool], nn.Module]
+    build: Callable[..., nn.Module]
     input_size: tuple[int, int] | None = None
     set_pooling: Callable[[nn.Module, nn.Module], None] | None = None
     fixed_pooling: str = "is registered without set_pooling"
@@ -61,9 +65,10 @@ class Backbone:
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     features_in_eval_mode: bool = False
+    has_one_size: bool = False
 
 
-def register_backbone(name: str, build: Callable[[bool], nn.Module], **details: Any) -> None:
+def register_backbone(name: str, build: Callable[..., nn.Module], **details: Any) -> None:
     """Makes a network known by a name: then it trains, resumes, extracts, searches and exports as torchreid's do.
 
     Args:
@@ -92,12 +97,27 @@ def available_backbones() -> list[str]:
     return list(BACKBONES)
 
 
+def is_backbone(name: str) -> bool:
+    """Whether there is a backbone of that name, also in a family, whose members no list names."""
+    try:
+        find_backbone(name)
+    except InputError:
+        return False
+    return True
+
+
 def find_backbone(name: str) -> Backbone:
     """Gives the record of a backbone.
+
+    Args:
+        name: One of ``BACKBONES``, or ``FAMILY/NAME`` with one of ``FAMILIES``.
 
     Raises:
         InputError: If there is none of that name.
     """
+    family, _, member = str(name).partition("/")
+    if name not in BACKBONES and member and family in FAMILIES:
+        return FAMILIES[family](member)
     if name not in BACKBONES:
         close = difflib.get_close_matches(str(name), BACKBONES, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(BACKBONES)}"
@@ -105,9 +125,16 @@ def find_backbone(name: str) -> Backbone:
     return BACKBONES[name]
 
 
-def check_input_size(name: str, height: int, width: int) -> None:
-    """Raises :class:`InputError` if the backbone ``name`` does not take images of this size, in pixels."""
-    required = find_backbone(name).input_size or (height, width)
+def check_input_size(name: str, height: int, width: int, built_for: tuple[int, int] | None = None) -> None:
+    """Raises :class:`InputError` if the backbone ``name`` does not take images of this size, in pixels.
+
+    Args:
+        name: of the backbone.
+        height: of the images.
+        width: likewise.
+        built_for: the only (height, width) that the network takes; None for what its record says.
+    """
+    required = built_for or find_backbone(name).input_size or (height, width)
     if required != (height, width):
         raise InputError(
             f"{name} takes images of {required[0]} x {required[1]} pixels only, not {height} x {width}: "
@@ -208,3 +235,35 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
 }
 
 BACKBONES: dict[str, Backbone] = {name: _of_torchreid(name) for name in model_factory()}
+"""Torchreid's, and what was registered."""
+
+
+def _drop_first_relu(network: Any) -> None:
+    network.relu = nn.Identity()
+
+
+def _pool_without_padding(network: Any) -> None:
+    network.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+
+
+def _with_stem(family: str, members: tuple[str, ...], change: Callable[[nn.Module], None], name: str) -> Backbone:
+    if name not in members:
+        raise InputError(f"there is no {family}/{name}: choose {family}/ and one of {', '.join(members)}")
+    record = BACKBONES[name]
+
+    def build(pretrained: bool) -> nn.Module:
+        network = record.build(pretrained)
+        change(network)
+        return network
+
+    return replace(record, build=build)
+
+
+_PLAIN_RESNETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
+
+FAMILIES: dict[str, Callable[[str], Backbone]] = {
+    # Luo et al.'s strong baseline has no ReLU before its first pooling, fast-reid's first pooling pads nothing.
+    "bot": partial(_with_stem, "bot", _PLAIN_RESNETS, _drop_first_relu),
+    "fastreid": partial(_with_stem, "fastreid", (*_PLAIN_RESNETS, "resnet50_ibn_a"), _pool_without_padding),
+}
+"""Backbones that are too many to list, or that differ from a listed one in what is no weight: name -> record."""

@@ -87,6 +87,7 @@ class ReIDModel(nn.Module):
         dropout: Probability of dropping a feature in training, after the BNNeck and before the normalisation.
         bnneck: Whether to batch-normalise the features. The neck has a trained weight and no bias at all: a frozen
             parameter would be thawed by ``torchreid.utils.open_all_layers``, which the engine calls every epoch.
+        built_for: The only (height, width) that the backbone takes, pixels; None for what its record says.
 
     Attributes:
         feature_dim (int): Length of the features.
@@ -101,12 +102,18 @@ class ReIDModel(nn.Module):
     """
 
     def __init__(
-        self, name: str, backbone: nn.Module, embedding_dim: int = 0, dropout: float = 0.0, bnneck: bool = True
+        self,
+        name: str,
+        backbone: nn.Module,
+        embedding_dim: int = 0,
+        dropout: float = 0.0,
+        bnneck: bool = True,
+        built_for: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         record = find_backbone(name)
         self.name = name
-        self.input_size = record.input_size
+        self.input_size = built_for or record.input_size
         self.pixel_mean, self.pixel_std = record.pixel_mean, record.pixel_std
         self._features_in_eval_mode = record.features_in_eval_mode
         self.backbone = backbone
@@ -135,7 +142,7 @@ class ReIDModel(nn.Module):
                 to a model with a BNNeck.
         """
         if self.input_size is not None:
-            check_input_size(self.name, *images.shape[-2:])
+            check_input_size(self.name, images.shape[-2], images.shape[-1], self.input_size)
         if self.training and self.neck is not None and images.shape[0] == 1:
             raise InputError("the BNNeck cannot be trained on a batch of one image: use two images or more per batch")
         features = self._backbone_features(images)
@@ -188,11 +195,13 @@ def build_model(
     embedding_dim: int = 0,
     dropout: float = 0.0,
     bnneck: bool = True,
+    image_size: tuple[int, int] | None = None,
 ) -> ReIDModel:
     """Builds a model that maps images to unit feature vectors.
 
     Args:
-        name: A backbone of torchreid's factory, or one of :func:`~hhcl_torchreid.models.register_backbone`.
+        name: A backbone of torchreid's factory, one of :func:`~hhcl_torchreid.models.register_backbone`, or one of
+            timm's as ``timm/NAME``.
         pretrained: Start from the backbone's pretrained weights (torchreid's are ImageNet's), downloading them if need
             be. A backbone that has none starts from random weights, with a warning.
         pooling: ``"avg"`` (the backbone's own), ``"max"``, ``"gem"`` or ``"avg+max"`` (their sum).
@@ -201,6 +210,8 @@ def build_model(
         embedding_dim: Length of a linear layer before the BNNeck; 0 for none.
         dropout: Probability of dropping a feature in training, in [0, 1).
         bnneck: Whether to batch-normalise the features before they are brought to unit length.
+        image_size: (height, width) of the images, pixels, for backbones that are built for one size, such as vision
+            transformers; None for 256 x 128.
 
     Returns:
         The model, on the CPU and in training mode: (B, 3, H, W) images -> (B, ``model.feature_dim``) float32 unit rows.
@@ -219,12 +230,13 @@ def build_model(
     if pretrained and not record.has_pretrained_weights:
         warnings.warn(f"there are no ImageNet weights for {name}: it starts from random weights", stacklevel=2)
         pretrained = False
-    backbone = _build_pretrained(name, record) if pretrained else record.build(False)
+    built_for = (image_size or _DEFAULT_INPUT_SIZE) if record.has_one_size else None
+    backbone = _build_pretrained(name, record, built_for) if pretrained else _build(record, False, built_for)
     if last_stride is not None and record.set_last_stride is not None:
         record.set_last_stride(backbone, last_stride)
     if pooling != "avg" and record.set_pooling is not None:
         record.set_pooling(backbone, GlobalPooling(pooling))
-    return ReIDModel(name, backbone, embedding_dim, dropout, bnneck)
+    return ReIDModel(name, backbone, embedding_dim, dropout, bnneck, built_for)
 
 
 class BackboneSummary(NamedTuple):
@@ -278,9 +290,13 @@ def _check_names(name: str, backbone: nn.Module) -> None:
         raise InputError(f"{name} has a layer {min(taken)!r}, as the model has on top of it: give it another name")
 
 
-def _build_pretrained(name: str, record: Backbone) -> nn.Module:
+def _build(record: Backbone, pretrained: bool, built_for: tuple[int, int] | None) -> nn.Module:
+    return record.build(pretrained, built_for) if built_for else record.build(pretrained)
+
+
+def _build_pretrained(name: str, record: Backbone, built_for: tuple[int, int] | None) -> nn.Module:
     try:
-        return record.build(True)
+        return _build(record, True, built_for)
     # Downloads fail in the ways of urllib, requests, gdown and torch, which have no exception in common.
     except Exception as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", width=120, placeholder=" ...")

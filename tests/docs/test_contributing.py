@@ -40,6 +40,7 @@ def test_every_thing_that_is_added_has_its_row():
         "memory mode",
         "camera term",
         "backbone",
+        "layout of weights",
         "labeler",
         "teacher",
         "data set",
