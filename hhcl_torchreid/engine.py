@@ -18,7 +18,7 @@ from .config import get_default_config
 from .data import AugmentedBatches, BatchAugmentation, BatchPlan, make_store
 from .data.datasets import sightings_of
 from .errors import InputError, explain_out_of_memory
-from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retrieval
+from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retrieval, track_separation
 from .features import Embedder, estimate_statistics, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
@@ -300,9 +300,10 @@ class ImageHHCLEngine(RetrievalEngine):
         return labels
 
     def _judge(self, features: Tensor, labels: Tensor) -> None:
-        """Completes the line of the epoch behind us by the label-free measure; where no test is, it names the best."""
-        measure = self_retrieval(features, labels, self.images.cameras.numpy())
-        self.history.last["self_retrieval"] = measure
+        """Completes the line of the epoch behind us by label-free measures; where no test is, they name the best."""
+        measure = self.history.last["self_retrieval"] = self_retrieval(features, labels, self.images.cameras.numpy())
+        if (separation := track_separation(features, self.images)) is not None:
+            measure = self.history.last["track_separation"] = separation
         self.history.write(self.folder, self.writer)
         if not self.test_loader and self.history.last["epoch"] > 0 and self.history.improves(measure):
             self._save(self.folder.best_checkpoint)

@@ -340,13 +340,12 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         )
         print(f"\n{name}\n{reports.comparison_table(columns)}")
     folder = RunFolder(cfg.data.save_dir)
-    rated = [row for row in engine.history.lines[1:] if "self_retrieval" in row]
-    if rated and not engine.test_loader:
-        best = max(rated, key=lambda row: row["self_retrieval"])
-        print(
-            f"\nBest epoch, judged without labels: {best['epoch']} ({best['self_retrieval']:.1%} of the images "
-            f"find their cluster again), {folder.best_checkpoint}"
-        )
+    measures = [name for name in ("track_separation", "self_retrieval") if name in engine.history.last]
+    if measures and len(engine.history.lines) > 1 and not engine.test_loader:
+        rated = [row for row in engine.history.lines[1:] if measures[0] in row]
+        best = max(rated, key=lambda row: row[measures[0]])
+        values = ", ".join(f"{name} {best[name]:.3f}" for name in measures)
+        print(f"\nBest epoch, judged without labels: {best['epoch']} ({values}), {folder.best_checkpoint}")
     pictures = [folder.curves, folder.clusters]
     for name in engine.results:
         pictures += [folder.rankings(name), folder.visrank(name)]

@@ -4,5 +4,6 @@ from .agreement import agreement, camera_agreement
 from .engine import RetrievalEngine
 from .retrieval import findable_targets
 from .self_retrieval import self_retrieval
+from .track_separation import track_separation
 
-__all__ = ["RetrievalEngine", "agreement", "camera_agreement", "findable_targets", "self_retrieval"]
+__all__ = ["RetrievalEngine", "agreement", "camera_agreement", "findable_targets", "self_retrieval", "track_separation"]

@@ -153,6 +153,8 @@ class PseudoLabeler:
         def label() -> Tensor:
             labels = self._scan(cast(Tensor, ground.graph)).cpu()
             watch.lap("dbscan")
+            if ground.pieces is None:
+                return labels
             of_images = ground.label_images(labels)
             watch.lap("parts")
             return of_images

@@ -16,7 +16,7 @@ from ..clustering.linkage import average_linkage
 from ..errors import InputError
 from .base import UNKNOWN, Images
 
-__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces"]
+__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "whole_tracks"]
 
 FRAMES_COMPARED = 16
 FEWEST_FRAMES = 2
@@ -68,10 +68,7 @@ def find_pieces(features: Tensor, images: Images) -> Pieces:
     Raises:
         InputError: all images are of one track, or all tracks share a frame, so that none can be joined.
     """
-    tracks = images.tracks.numpy().copy()
-    alone = tracks == UNKNOWN
-    tracks[alone] = tracks.max() + 1 + np.arange(alone.sum())
-    whole = _pieces(np.unique(tracks, return_inverse=True)[1].reshape(-1), images)
+    whole = whole_tracks(images)
     if len(whole) == 1:
         raise InputError("all images are of one track, so there is nobody to tell it from: give images of more tracks")
     if 2 * len(whole.apart) == len(whole) * (len(whole) - 1):
@@ -90,6 +87,14 @@ def find_pieces(features: Tensor, images: Images) -> Pieces:
         return whole
     split = np.unique(2 * whole.of_images + later_parts, return_inverse=True)[1].reshape(-1)
     return _pieces(split, images)
+
+
+def whole_tracks(images: Images) -> Pieces:
+    """Takes tracks as they are, none of them split."""
+    tracks = images.tracks.numpy().copy()
+    alone = tracks == UNKNOWN
+    tracks[alone] = tracks.max() + 1 + np.arange(alone.sum())
+    return _pieces(np.unique(tracks, return_inverse=True)[1].reshape(-1), images)
 
 
 def _pieces(of_images: np.ndarray, images: Images) -> Pieces:

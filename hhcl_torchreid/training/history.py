@@ -25,6 +25,7 @@ METRIC_COLUMNS = (
     "ari",
     "nmi",
     "self_retrieval",
+    "track_separation",
     "mAP",
     "rank1",
     "seconds_extract",
@@ -33,8 +34,11 @@ METRIC_COLUMNS = (
     "seconds_data",
     "seconds_evaluate",
 )
-NEED_MORE_THAN_IMAGES = ("one_camera", "ari", "nmi", "mAP", "rank1", "seconds_evaluate")
-IN_TENSORBOARD = ("clusters", "outliers", "largest_cluster", "one_camera", "ari", "nmi", "self_retrieval")
+NEED_MORE_THAN_IMAGES = ("one_camera", "ari", "nmi", "track_separation", "mAP", "rank1", "seconds_evaluate")
+IN_TENSORBOARD = (
+    *("clusters", "outliers", "largest_cluster", "one_camera", "ari", "nmi"),
+    *("self_retrieval", "track_separation"),
+)
 
 
 class History:
@@ -46,7 +50,8 @@ class History:
     Attributes:
         lines (list of dict): from ``METRIC_COLUMNS`` to numbers, of the epochs that are over.
         current (dict): likewise, of the epoch that is being trained.
-        best (float): the highest mAP, or where nothing is tested the highest ``self_retrieval``.
+        best (float): the highest mAP, or where nothing is tested the highest ``track_separation``, without tracks
+            ``self_retrieval``.
         results_before (dict): the test before training: data set -> measure -> fraction.
     """
 

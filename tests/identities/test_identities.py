@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from crops import ODD_PATHS, draw
-from footage import Footage
+from made_up_footage import Footage
 from torch.nn.functional import normalize
 
 from hhcl_torchreid import PseudoLabeler, build_model

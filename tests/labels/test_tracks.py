@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from footage import Footage
+from made_up_footage import Footage
 from torch.nn.functional import normalize
 
 from hhcl_torchreid import PseudoLabeler
