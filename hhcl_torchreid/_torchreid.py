@@ -6,7 +6,7 @@ from typing import Any
 import torchreid
 from torch import nn
 
-__all__ = ["image_datasets", "model_factory"]
+__all__ = ["image_datasets", "model_factory", "video_datasets"]
 
 
 def image_datasets() -> dict[str, Any]:
@@ -17,3 +17,8 @@ def image_datasets() -> dict[str, Any]:
 def model_factory() -> dict[str, Callable[..., nn.Module]]:
     """Gives torchreid's own table of models, name to the function that builds one."""
     return vars(torchreid.models)["__model_factory"]
+
+
+def video_datasets() -> dict[str, Any]:
+    """Gives torchreid's own table of video data sets, name to class."""
+    return vars(torchreid.data.datasets)["__video_datasets"]

@@ -1,13 +1,17 @@
 """What a folder tells of its tracks: by table, by name or not at all, and what is wrong with such tables."""
 
 import csv
+import json
+import os
 
 import pytest
+import torchreid
 from PIL import Image
 
 from hhcl_torchreid.data.datasets import FolderOfCrops, sightings_of
 from hhcl_torchreid.data.tracks import TABLE, Sighting, find_sightings, warn_of_folders_like_tracks
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.labels import Images
 
 NAMES = ["a/1/10.jpg", "a/1/11.jpg", "a/2/10.jpg", "b/1/10.jpg"]
 BY_NAME = r"^(?P<camera>\w+)/(?P<track>\w+)/(?P<frame>\d+)"
@@ -143,3 +147,26 @@ def test_the_data_set_leaves_out_what_the_table_does_not_name(root):
     known = sightings_of(["folder", "market1501", "nowhere"])
     assert [known[path][:3] for path, *_ in data] == [("hall", "7", 10), ("hall", "7", 11), ("hall", "8", 10)]
     assert len(known) == 3
+
+
+def test_a_video_data_set_is_images_with_tracks(tmp_path):
+    people = [f"person_{number:04d}" for number in range(4)]
+    for number, person in enumerate(people):
+        for camera in "ab":
+            folder = tmp_path / "prid2011" / "prid_2011" / "multi_shot" / f"cam_{camera}" / person
+            folder.mkdir(parents=True)
+            for frame in range(3 + number):
+                Image.new("RGB", (8, 16), (60 * number, 30 * frame, 9)).save(folder / f"{frame:04d}.png")
+    splits = [{"train": people[:2], "test": people[2:]}]
+    (tmp_path / "prid2011" / "splits_prid2011.json").write_text(json.dumps(splits))
+    manager = torchreid.data.ImageDataManager(root=str(tmp_path), sources="prid2011", height=16, width=8, workers=0)
+    records = manager.train_loader.dataset.data
+    assert len(records) == 2 * (3 + 4)
+    images = Images.of_records(records, sightings_of(["prid2011"]))
+    of_folder = {}
+    for (path, *_), track in zip(records, images.tracks.tolist(), strict=True):
+        of_folder.setdefault(os.path.dirname(path), set()).add(track)
+    assert len(of_folder) == 4 and sorted(map(sorted, of_folder.values())) == [[0], [1], [2], [3]]
+    assert set(images.frames.tolist()) == {-1}
+    query = manager.test_loader["prid2011"]["query"].dataset.data
+    assert sorted(os.path.basename(path) for path, *_ in query) == ["0002.png", "0003.png"]

@@ -10,6 +10,7 @@ from ..._torchreid import image_datasets
 from ...errors import InputError
 from ..tracks import Sighting
 from .folder import UNKNOWN_IDENTITY, FolderOfCrops
+from .frames_of_video import FRAMES_OF_VIDEO
 from .labelled_by_name import CelebReID, PersonX, VeRi776
 from .msmt17 import MSMT17TrainVal
 from .synthetic import SyntheticMarket
@@ -34,6 +35,7 @@ DATASETS = {
     "personx": PersonX,
     "synthetic": SyntheticMarket,
     "veri": VeRi776,
+    **FRAMES_OF_VIDEO,
 }
 """A new data set is one class and one row here."""
 
