@@ -340,10 +340,10 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         )
         print(f"\n{name}\n{reports.comparison_table(columns)}")
     folder = RunFolder(cfg.data.save_dir)
-    measures = [name for name in ("track_separation", "self_retrieval") if name in engine.history.last]
-    if measures and len(engine.history.lines) > 1 and not engine.test_loader:
-        rated = [row for row in engine.history.lines[1:] if measures[0] in row]
-        best = max(rated, key=lambda row: row[measures[0]])
+    lines = engine.history.lines[1:]
+    measures = [name for name in ("track_separation", "self_retrieval") if any(name in line for line in lines)]
+    if measures and not engine.test_loader:
+        best = max((line for line in lines if measures[0] in line), key=lambda line: line[measures[0]])
         values = ", ".join(f"{name} {best[name]:.3f}" for name in measures)
         print(f"\nBest epoch, judged without labels: {best['epoch']} ({values}), {folder.best_checkpoint}")
     pictures = [folder.curves, folder.clusters]
