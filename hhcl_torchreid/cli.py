@@ -41,7 +41,12 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         default="",
         help="likewise, with groups camera, track and frame (default: crops.csv in the folder, if there is one)",
     )
-    parser.add_argument("--tracks", choices=("auto", "off"), help="one identity per track where they are known, or not")
+    parser.add_argument(
+        "--tracks",
+        choices=("auto", "fixed", "off"),
+        help="one identity per track where they are known, with a wider eps where they allow it (not with --eps); with "
+        "eps as it is; or images alone",
+    )
 
 
 def run_tool(work: Callable[[], None], after_signal: str = "") -> int:

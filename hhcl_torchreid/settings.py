@@ -293,8 +293,9 @@ _ROWS = (
     Setting(
         "cluster.tracks",
         "auto",
-        "one label per track: auto (where tracks are known), off",
-        choices=("auto", "off"),
+        "one label per track where tracks are known: auto (eps is widened as far as tracks seen together allow), fixed "
+        "(eps as it is), off",
+        choices=("auto", "fixed", "off"),
     ),
     Setting("cluster.knn", "auto", "neighbour search: auto, faiss, torch"),
     Setting("hhcl.mode", "hybrid", "centroid, hard, hybrid, hybrid_instances, harmonic"),

@@ -52,7 +52,7 @@ def assign(args: argparse.Namespace) -> str:
     check_folder(args.out, args.root)
     settings = cluster_settings(args.weights, args.features)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
-    labeler = PseudoLabeler(**settings)
+    PseudoLabeler(**settings)  # settings that are none are told before the work
     if args.features:
         crops = crops_from_features(args.features, args.root, args.camera_regex, args.track_regex)
     else:
@@ -60,6 +60,9 @@ def assign(args: argparse.Namespace) -> str:
             args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
         )
         crops = crops_from_images(extractor, args.root, args.camera_regex, args.track_regex)
+    if args.eps is not None and args.tracks is None and crops.images.have_tracks:
+        settings["tracks"] = "fixed"  # who names an eps gets that one
+    labeler = PseudoLabeler(**settings)
     write_unreadable(args.out, crops.unreadable)
     identities = write_identities(args.out, crops, labeler)
     if args.mot_out:
@@ -69,9 +72,10 @@ def assign(args: argparse.Namespace) -> str:
 
 def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler, args: argparse.Namespace) -> str:
     """What was found and where it is."""
+    eps = labeler.statistics.eps if labeler.statistics else labeler.eps[0]
     lines = [
         f"{len(identities)} images: {identities.num_identities} identities, {identities.num_outliers} outliers, "
-        f"largest identity {identities.largest} images (eps {labeler.eps[len(labeler.eps) // 2]:g})"
+        f"largest identity {identities.largest} images (eps {eps:g})"
     ]
     if args.mot_out:
         lines.append(f"{args.mot_out} has a track file per camera: numbers are those of the identities, plus 1")

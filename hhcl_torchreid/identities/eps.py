@@ -12,13 +12,12 @@ from ..clustering import dbscan
 from ..errors import InputError
 from ..files import replacing
 from ..labels import Images, PseudoLabeler
-from ..labels.tracks import joined_share
+from ..labels.tracks import JOINED
 from .assignment import Identities, compare_with_centroids
 
 __all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "recommend_eps", "table_of_clusters"]
 
 COLLAPSED = 0.4
-JOINED = 0.05
 
 
 class ClustersAtEps(NamedTuple):
@@ -39,7 +38,7 @@ class ClustersAtEps(NamedTuple):
     are outliers, and where identities have grown into one another."""
     joined: float = float("nan")
     """Of the pairs of tracks seen together, the share that would be one identity if they were not kept apart; NaN where
-    there are none."""
+    there are too few to say."""
 
 
 def clusters_by_eps(
@@ -76,10 +75,8 @@ def clusters_by_eps(
     lines = []
     for eps in tqdm(sorted(values), desc="cluster", unit="eps", disable=None, leave=False):
         labels = dbscan(graph, eps, min_samples).cpu()
-        joined = float("nan")
-        if ground.pieces is not None and ground.chosen is not None:
-            joined = joined_share(ground.pieces, ground.chosen, labels.numpy())
-        lines.append(_describe(eps, compare_with_centroids(features, ground.label_images(labels)), joined))
+        found = compare_with_centroids(features, ground.label_images(labels))
+        lines.append(_describe(eps, found, ground.joined(labels)))
     return lines
 
 

@@ -87,12 +87,11 @@ def write_identities(folder: str | Path, crops: Crops, labeler: Labeler) -> Iden
     Raises:
         InputError: the features are not finite unit rows, or the folder cannot be written.
     """
-    settings = dict(labeler.settings)
-    save_features(Path(folder, "features.npz"), crops.features, crops.paths, settings)
+    save_features(Path(folder, "features.npz"), crops.features, crops.paths, dict(labeler.settings))
     identities = compare_with_centroids(crops.features, labeler(crops.features, crops.images))
     write_csv(Path(folder, "identities.csv"), crops.paths, crops.cameras, identities)
     write_tracks(Path(folder, "tracks.csv"), crops, identities)
-    shown = {name: _shown(value) for name, value in settings.items()}
+    shown = {name: _shown(value) for name, value in labeler.settings.items()}
     write_page(folder, crops.root, crops.paths, crops.sightings, identities, shown)
     return identities
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..stopwatch import Stopwatch
 from .base import Images, register_labeler
 from .reliability import reliable_labels
-from .tracks import Pieces, find_pieces, label_pieces
+from .tracks import ENOUGH_PAIRS, JOINED, Pieces, find_pieces, joined_share, label_pieces
 
 __all__ = ["ClusteringStatistics", "Ground", "PseudoLabeler"]
 
@@ -24,6 +24,7 @@ TRACKS_REACHED = 5
 """Tracks that the k1 neighbours of an image reach over, if each is of as many images as are clustered."""
 MOST_IMAGES = 200_000
 """Of many tracks fewer images are clustered, two at least, and fewer neighbours looked at, so that they fit in this."""
+STEP, WIDEST_EPS = 0.05, 0.75
 WIDEST = 0.9
 """Jaccard distances up to this one say which parts of a cluster belong together that tracks take apart."""
 
@@ -39,6 +40,8 @@ class ClusteringStatistics:
     seconds: dict[str, float]
     """Wall-clock seconds of the main process: with tracks ``"tracks"``, then ``"neighbors"``, ``"graph"``, ``"dbscan"``
     and ``"parts"``, which gives all images of a track its label."""
+    eps: float
+    """What the clusters were made with: the middle one of three, and where tracks allow it, a wider one."""
 
     @property
     def total_seconds(self) -> float:
@@ -62,6 +65,12 @@ class Ground(NamedTuple):
             return labels
         return torch.from_numpy(label_pieces(self.pieces, self.chosen, labels.numpy(), self.graph))
 
+    def joined(self, labels: Tensor) -> float:
+        """The ``joined_share`` of ``(M,)`` labels of what was clustered; NaN where too little is known to say."""
+        if self.pieces is None or self.chosen is None or len(self.pieces.apart) < ENOUGH_PAIRS:
+            return float("nan")
+        return joined_share(self.pieces, self.chosen, labels.numpy())
+
 
 class PseudoLabeler:
     """Labels images by clustering their features: k-reciprocal Jaccard distances, then DBSCAN.
@@ -78,7 +87,8 @@ class PseudoLabeler:
         k1: nearest neighbours among which reciprocal ones are sought.
         k2: nearest neighbours whose encodings are averaged.
         knn: back end of the neighbour search, ``"auto"``, ``"faiss"`` or ``"torch"``.
-        tracks: ``"auto"`` gives one label per track where tracks are known, see :meth:`__call__`; ``"off"`` never.
+        tracks: ``"auto"`` gives one label per track where tracks are known, with an eps as wide as they allow, see
+            :meth:`__call__`; ``"fixed"`` with eps as it is; ``"off"`` looks at images alone.
 
     Attributes:
         statistics: :class:`ClusteringStatistics` of the latest call; None before the first.
@@ -117,16 +127,21 @@ class PseudoLabeler:
                 raise InputError(f"cluster.{name} is {value!r}: give a whole number, 1 or more")
         if knn not in BACKENDS:
             raise InputError(f"cluster.knn is {knn!r}: choose one of {', '.join(BACKENDS)}")
-        if tracks not in ("auto", "off"):
-            raise InputError(f"cluster.tracks is {tracks!r}: choose auto or off")
+        if tracks not in ("auto", "fixed", "off"):
+            raise InputError(f"cluster.tracks is {tracks!r}: choose auto, fixed or off")
         self.min_samples, self.k1, self.k2, self.knn, self.tracks = min_samples, k1, k2, knn, tracks
         self.statistics: ClusteringStatistics | None = None
         self.independence_limit: float | None = None
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides which images end up together."""
-        return {"eps": self.eps, "min_samples": self.min_samples, "k1": self.k1, "k2": self.k2}
+        """What decides which images end up together; after a call that has widened eps, the wider one too."""
+        settings: dict[str, Any] = {"eps": self.eps, "min_samples": self.min_samples, "k1": self.k1, "k2": self.k2}
+        if self.tracks != "auto":
+            settings["tracks"] = self.tracks
+        if self.statistics and self.statistics.eps not in self.eps:
+            settings["widened_eps"] = round(self.statistics.eps, 2)
+        return settings
 
     @torch.no_grad()
     def __call__(self, features: Tensor, images: Images | None = None) -> Tensor:
@@ -136,6 +151,10 @@ class PseudoLabeler:
         of its own track, its near-copies, so of every track a few images are clustered, spread over it: so many that
         the k1 neighbours reach over ``TRACKS_REACHED`` tracks. The cluster that most of them are in is the track's.
         Tracks that hold two people, and those that cannot be one, are what :mod:`~hhcl_torchreid.labels.tracks` says.
+
+        Tracks seen together say how far eps may go: with ``tracks="auto"`` it is widened from the one given, by
+        ``STEP`` up to ``WIDEST_EPS``, as long as there are ``ENOUGH_PAIRS`` of them, of which at most ``JOINED`` fall
+        into one cluster before they are parted. ``statistics.eps`` says where it ended.
 
         Args:
             features: of the images.
@@ -150,22 +169,24 @@ class PseudoLabeler:
         watch = Stopwatch(features.device)
         ground = self.prepare(features, images, watch)
 
-        def label() -> Tensor:
-            labels = self._scan(cast(Tensor, ground.graph)).cpu()
+        def label() -> tuple[Tensor, float]:
+            labels, eps = self._scan(ground)
             watch.lap("dbscan")
             if ground.pieces is None:
-                return labels
+                return labels, eps
             of_images = ground.label_images(labels)
             watch.lap("parts")
-            return of_images
+            return of_images, eps
 
-        labels = distributed.from_main(label).to(features.device)
+        labels, eps = distributed.from_main(label)
+        labels = labels.to(features.device)
         sizes = torch.bincount(labels[labels >= 0])
         self.statistics = ClusteringStatistics(
             num_clusters=len(sizes),
             num_outliers=int((labels < 0).sum()),
             largest_cluster=int(sizes.max()) if len(sizes) else 0,
             seconds=watch.seconds,
+            eps=eps,
         )
         return labels
 
@@ -184,7 +205,7 @@ class PseudoLabeler:
         watch = watch or Stopwatch(features.device)
         features, k1, k2, max_distance = check_features(features), self.k1, self.k2, self.eps[-1]
         pieces = chosen = None
-        if self.tracks == "auto" and images is not None and images.have_tracks:
+        if self.tracks != "off" and images is not None and images.have_tracks:
             pieces = find_pieces(features, images)
             most = max(1, k1 // TRACKS_REACHED)
             of_each = min(most, max(2, MOST_IMAGES // len(pieces)))
@@ -204,12 +225,20 @@ class PseudoLabeler:
         watch.lap("graph")
         return Ground(graph, pieces, chosen)
 
-    def _scan(self, graph: Tensor) -> Tensor:
-        if len(self.eps) == 1:
-            return dbscan(graph, self.eps[0], self.min_samples)
-        tight, normal, loose = (dbscan(graph, eps, self.min_samples) for eps in self.eps)
-        labels, self.independence_limit = reliable_labels(tight, normal, loose, self.independence_limit)
-        return labels
+    def _scan(self, ground: Ground) -> tuple[Tensor, float]:
+        """Clusters what was chosen: (M,) labels on the CPU, and the eps that made them."""
+        graph = cast(Tensor, ground.graph)
+        if len(self.eps) == 3:
+            tight, normal, loose = (dbscan(graph, eps, self.min_samples) for eps in self.eps)
+            labels, self.independence_limit = reliable_labels(tight, normal, loose, self.independence_limit)
+            return labels.cpu(), self.eps[1]
+        labels, eps = dbscan(graph, self.eps[0], self.min_samples).cpu(), self.eps[0]
+        while self.tracks == "auto" and ground.joined(labels) <= JOINED and eps + STEP <= WIDEST_EPS + 1e-9:
+            wider = dbscan(graph, eps + STEP, self.min_samples).cpu()
+            if ground.joined(wider) > JOINED:
+                break
+            labels, eps = wider, eps + STEP
+        return labels, eps
 
     def state_dict(self) -> dict[str, Any]:
         """The limit of the reliability test, which the first epoch finds for all."""

@@ -168,7 +168,7 @@ def test_the_lines_for_each_eps_equal_separate_clusterings():
 
 
 def test_what_is_joined_is_what_a_slow_count_finds():
-    footage = Footage(people=8, together=4)
+    footage = Footage(people=12, together=4)
     lines = clusters_by_eps(footage.features, [0.4, 0.7, 0.95], k1=30, images=footage.images)
     pieces = find_pieces(footage.features, footage.images)
     for line in lines:

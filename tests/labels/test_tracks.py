@@ -6,10 +6,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from made_up_footage import Footage
+from made_up_footage import LENGTH, Footage
 from torch.nn.functional import normalize
 
 from hhcl_torchreid import PseudoLabeler
+from hhcl_torchreid.clustering import dbscan
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.labels.tracks import find_pieces, label_pieces
 
@@ -141,6 +142,38 @@ def test_the_label_is_never_broken_by_looking_alike():
     pieces = find_pieces(footage.features, images).of_images
     for one, other in slow_pairs(images, pieces):
         assert labels[pieces == one][0] != labels[pieces == other][0] or labels[pieces == one][0] == -1
+
+
+def test_eps_is_widened_as_far_as_tracks_seen_together_allow():
+    footage = Footage(people=12, cameras=4, together=4, own=0.9, noise=0.3)
+    labelers = {eps: PseudoLabeler(eps, k1=20, tracks="fixed") for eps in (0.5, 0.55, 0.6, 0.65, 0.7, 0.75)}
+    joined = {}
+    for eps, labeler in labelers.items():
+        ground = labeler.prepare(footage.features, footage.images)
+        joined[eps] = ground.joined(dbscan(ground.graph, eps, 4))
+    expected = 0.5
+    for eps in list(labelers)[1:]:
+        if joined[0.5] > 0.05 or joined[eps] > 0.05:
+            break
+        expected = eps
+    widened = PseudoLabeler(0.5, k1=20)
+    labels = widened(footage.features, footage.images)
+    assert widened.statistics.eps == pytest.approx(expected) and expected > 0.5
+    assert widened.settings["widened_eps"] == pytest.approx(expected)
+    assert torch.equal(labels, labelers[expected](footage.features, footage.images))
+    assert labelers[expected].statistics.eps == expected and "widened_eps" not in labelers[expected].settings
+
+
+def test_eps_stays_where_tracks_seen_together_are_joined():
+    footage = Footage(people=6, cameras=4, together=6)
+    twins = footage.features.reshape(4, 3, 2, LENGTH, -1)[:, :, :1].expand(-1, -1, 2, -1, -1)
+    footage.features = twins.reshape(footage.features.shape)
+    labeler = PseudoLabeler(eps=0.5, k1=20)
+    labeler(footage.features, footage.images)
+    assert labeler.statistics.eps == 0.5
+    alone = PseudoLabeler(eps=0.4, k1=20)
+    alone(footage.features)
+    assert alone.statistics.eps == 0.4
 
 
 def test_of_very_many_tracks_fewer_images_are_clustered(monkeypatch):
