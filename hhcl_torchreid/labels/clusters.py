@@ -25,6 +25,7 @@ TRACKS_REACHED = 5
 MOST_IMAGES = 200_000
 """Of many tracks fewer images are clustered, two at least, and fewer neighbours looked at, so that they fit in this."""
 STEP, WIDEST_EPS = 0.05, 0.75
+NEAR = 0.2
 WIDEST = 0.9
 """Jaccard distances up to this one say which parts of a cluster belong together that tracks take apart."""
 
@@ -42,6 +43,9 @@ class ClusteringStatistics:
     and ``"parts"``, which gives all images of a track its label."""
     eps: float
     """What the clusters were made with: the middle one of three, and where tracks allow it, a wider one."""
+    near_copies: float
+    """Share of the images of which the nearest k1 / 4 are all within ``NEAR`` of the mean distance of two images, as
+    the frames of a track are; 0 where tracks are known."""
 
     @property
     def total_seconds(self) -> float:
@@ -58,6 +62,8 @@ class Ground(NamedTuple):
     """The tracks of all N images, where they are looked at."""
     chosen: np.ndarray | None
     """``(M,)`` int64, the images that are clustered; None for all."""
+    near_copies: float
+    """See :class:`ClusteringStatistics`."""
 
     def label_images(self, labels: Tensor) -> Tensor:
         """Gives ``(N,)`` labels of all images for ``(M,)`` of those that were clustered, both int64 on the CPU."""
@@ -169,16 +175,16 @@ class PseudoLabeler:
         watch = Stopwatch(features.device)
         ground = self.prepare(features, images, watch)
 
-        def label() -> tuple[Tensor, float]:
+        def label() -> tuple[Tensor, float, float]:
             labels, eps = self._scan(ground)
             watch.lap("dbscan")
             if ground.pieces is None:
-                return labels, eps
+                return labels, eps, ground.near_copies
             of_images = ground.label_images(labels)
             watch.lap("parts")
-            return of_images, eps
+            return of_images, eps, ground.near_copies
 
-        labels, eps = distributed.from_main(label)
+        labels, eps, near_copies = distributed.from_main(label)
         labels = labels.to(features.device)
         sizes = torch.bincount(labels[labels >= 0])
         self.statistics = ClusteringStatistics(
@@ -187,6 +193,7 @@ class PseudoLabeler:
             largest_cluster=int(sizes.max()) if len(sizes) else 0,
             seconds=watch.seconds,
             eps=eps,
+            near_copies=near_copies,
         )
         return labels
 
@@ -220,10 +227,10 @@ class PseudoLabeler:
         neighbors = agree_on_copies(features, neighbors, similarities)
         watch.lap("neighbors")
         if not distributed.is_main():
-            return Ground(None, pieces, chosen)
+            return Ground(None, pieces, chosen, 0.0)
         graph = graph_from_neighbors(features, neighbors, similarities, k2, max_distance=max_distance)
         watch.lap("graph")
-        return Ground(graph, pieces, chosen)
+        return Ground(graph, pieces, chosen, _near_copies(features, similarities) if pieces is None else 0.0)
 
     def _scan(self, ground: Ground) -> tuple[Tensor, float]:
         """Clusters what was chosen: (M,) labels on the CPU, and the eps that made them."""
@@ -252,6 +259,12 @@ class PseudoLabeler:
         """
         limit = state.get("independence_limit")
         self.independence_limit = None if limit is None else float(limit)
+
+
+def _near_copies(features: Tensor, similarities: Tensor) -> float:
+    """The share of ``(N, k)`` similarities, the largest first, that stay within ``NEAR`` down to a quarter of them."""
+    typical = 1 - features.float().mean(0).square().sum()
+    return float((1 - similarities[:, similarities.shape[1] // 4] < NEAR * typical).float().mean())
 
 
 register_labeler("clusters", lambda cfg: PseudoLabeler(**cfg.cluster))

@@ -10,6 +10,8 @@ from .base import Images, Labeler
 
 __all__ = ["EpochLabels", "label_epoch"]
 
+MOSTLY = 0.5
+
 
 class EpochLabels(NamedTuple):
     """What an epoch trains on."""
@@ -48,6 +50,12 @@ def label_epoch(
         f"=> Epoch {epoch}: {sizes['clusters']} clusters, {sizes['outliers']} outliers of {len(found)} images, "
         f"largest cluster {sizes['largest_cluster']}"
     )
+    if epoch == 1 and getattr(getattr(labeler, "statistics", None), "near_copies", 0.0) > MOSTLY:
+        print(
+            "=> Most images have near-copies for neighbours, as the frames of a track are: training on them as they "
+            "are may harm. Give the tracks, by a table crops.csv in the folder or by data.track_regex, or keep fewer "
+            "frames"
+        )
     if len(counts) >= 2:
         return EpochLabels(found, found, sizes)
     what, advice = _explain(len(counts), labeler.settings)

@@ -1,6 +1,7 @@
 """Labels per track: one label each, never two simultaneous people in one, and what a tracker got wrong set right."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.nn.functional import normalize
 from hhcl_torchreid import PseudoLabeler
 from hhcl_torchreid.clustering import dbscan
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.labels.epoch import label_epoch
 from hhcl_torchreid.labels.tracks import find_pieces, label_pieces
 
 
@@ -174,6 +176,20 @@ def test_eps_stays_where_tracks_seen_together_are_joined():
     alone = PseudoLabeler(eps=0.4, k1=20)
     alone(footage.features)
     assert alone.statistics.eps == 0.4
+
+
+def test_near_copies_are_said_once_where_no_tracks_are_known(capsys):
+    footage = Footage(people=8, frames=20, noise=0.02)
+    images = footage.images
+    spread = Footage(people=40, cameras=6, frames=1, noise=0.0, own=0.8)
+    for features, known, is_said in (
+        (footage.features, images, False),
+        (footage.features, replace(images, tracks=torch.full_like(images.tracks, -1)), True),
+        (spread.features, replace(spread.images, tracks=torch.full((240,), -1)), False),
+    ):
+        for epoch in (1, 2):
+            label_epoch(PseudoLabeler(0.6, k1=20), features, known, epoch, None)
+            assert ("near-copies" in capsys.readouterr().out) == (is_said and epoch == 1)
 
 
 def test_of_very_many_tracks_fewer_images_are_clustered(monkeypatch):
