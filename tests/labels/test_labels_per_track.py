@@ -36,6 +36,14 @@ def test_the_images_of_a_track_get_one_label_and_people_are_found():
     assert torch.equal(alone, PseudoLabeler(eps=0.6, k1=20)(footage.features))
 
 
+def test_tracks_without_frames_are_labelled_too():
+    footage = Footage()
+    footage.sightings = [seen._replace(frame=-1) for seen in footage.sightings]
+    labels = PseudoLabeler(eps=0.6, k1=20)(footage.features, footage.images).numpy()
+    assert len(set(zip(labels.tolist(), footage.people.tolist(), strict=True))) == len(set(labels)) == 6
+    assert not len(find_pieces(footage.features, footage.images).apart)
+
+
 def test_tracks_that_share_a_frame_are_what_a_slow_search_finds():
     footage = Footage(people=5, together=3)
     footage.sightings[3] = footage.sightings[3]._replace(track="")
