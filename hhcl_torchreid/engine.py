@@ -149,7 +149,8 @@ class ImageHHCLEngine(RetrievalEngine):
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
         self.state = TrainingState(model, self.teacher, optimizer, scheduler, self.scaler, self.labeler, self.history)
         self.folder = RunFolder("log")
-        self.grouped_model: nn.Module = model
+        self.in_groups = InGroups(model, self.plan.group_size)
+        self.grouped_model: nn.Module = self.in_groups
         self.resumed, self.start_epoch, self.max_epoch, self.print_freq = False, 0, 0, 1
 
     def run(
@@ -337,7 +338,7 @@ class ImageHHCLEngine(RetrievalEngine):
         """Torchreid's choice of the layers that learn in this epoch."""
         super().two_stepped_transfer_learning(epoch, fixbase_epoch, open_layers, model)
         # Anew in every epoch: DistributedDataParallel counts on the weights that learn when it is made.
-        self.grouped_model = distributed.data_parallel(InGroups(self.model, self.plan.group_size))
+        self.grouped_model = distributed.data_parallel(self.in_groups)
 
     def _read_losses(self) -> list[float]:
         """The losses of the steps since the last call; here the CPU waits for the GPU."""

@@ -17,7 +17,6 @@ from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.clustering import re_ranking
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models.batch_norm import forward_in_groups
 from hhcl_torchreid.training.folder import RunFolder
 
 
@@ -376,21 +375,3 @@ def test_a_model_of_another_making_is_named(make_datamanager, adapt, named):
     model = build_model("shufflenet_v2_x0_5", pretrained=False)
     with pytest.raises(InputError, match=named):
         ImageHHCLEngine(make_datamanager(), adapt(model), torchreid.optim.build_optimizer(model))
-
-
-def test_groups_have_statistics_of_their_own_and_the_first_moves_the_running_ones():
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
-    images = torch.randn(8, 3, 5, 5) * torch.arange(1, 9)[:, None, None, None]
-    first_only = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten())
-    first_only.load_state_dict(network.state_dict())
-    expected = first_only(images[:4])
-    grouped = forward_in_groups(network, images, 4)
-    assert torch.equal(grouped[:4], expected)
-    for name in ("running_mean", "running_var"):
-        assert torch.equal(getattr(network[1], name), getattr(first_only[1], name))
-    for group in grouped.split(4):
-        by_channel = group.view(4, 4, -1).transpose(0, 1).flatten(1)
-        torch.testing.assert_close(by_channel.mean(1), torch.zeros(4), atol=1e-5, rtol=0)
-    assert not torch.allclose(grouped, network(images), atol=1e-3)
-    assert network[1].momentum == 0.1

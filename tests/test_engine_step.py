@@ -67,13 +67,27 @@ def test_a_step_does_not_wait_for_the_gpu(make_engine, tmp_path, cache, amp, add
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_full_gpu_is_one_sentence(make_engine, tmp_path):
     engine = make_engine(device="cuda", cache="ram")
+    torch.cuda.empty_cache()
     held, room = torch.cuda.memory_reserved(), torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, (held + (4 << 20)) / room))
+    filling = fill_up()
     try:
         with pytest.raises(InputError, match=r"Out of memory in .*batch_size"):
             engine.run(save_dir=str(tmp_path), max_epoch=1)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+    assert filling
+
+
+def fill_up():
+    """All the memory that the allocator still gives."""
+    filling, size = [], 1 << 20
+    while size >= 512:
+        try:
+            filling.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        except torch.cuda.OutOfMemoryError:
+            size //= 2
+    return filling
 
 
 def test_from_the_bank_to_the_last_convolution_all_is_channels_last(data_root, tmp_path):

@@ -16,7 +16,7 @@ from ..errors import InputError
 __all__ = ["Embedder"]
 
 IMAGES_AT_ONCE_ON_CPU = 16
-IMAGES_AT_ONCE = 128
+IMAGES_AT_ONCE = 256
 
 
 class Embedder:
