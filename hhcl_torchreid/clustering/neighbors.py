@@ -1,6 +1,7 @@
 """Exact nearest neighbours of unit vectors, in blocks that respect a memory budget."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -12,10 +13,15 @@ from torch import Tensor
 from ..errors import InputError, explain_out_of_memory, is_out_of_memory
 from .blocks import default_budget, map_blocks, rows_within
 from .precision import in_float32
+from .screening import HalfPrecisionScreen, has_matrix_units
+from .selection import largest_in_rows
+
+BlockSearch = Callable[[int, int], tuple[Tensor, Tensor]]
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "nearest", "rows_at_once", "search"]
 
 BACKENDS = ("auto", "faiss", "torch")
+MANY = 512  # queries; to halve the gallery's precision takes as long as float32 products with some hundreds
 MEMORY_BUDGET_ON_CPU = 256 << 20
 LARGEST_TILE = 4096  # matrix products gain nothing from larger ones
 COPY_TOLERANCE = 1e-4  # what rounding may take from the similarity of a row to its copy
@@ -100,19 +106,20 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
     k = min(k, len(gallery))
     memory_budget = memory_budget or default_budget(gallery.device, MEMORY_BUDGET_ON_CPU)
     if gallery.is_cuda:
-        blocks = map_blocks(
-            len(queries),
-            rows_at_once(gallery, k, memory_budget),
-            lambda start, stop: largest_in_rows(queries[start:stop] @ gallery.T, k),
-            "the search",
-        )
-        blocks = blocks or [largest_in_rows(queries @ gallery.T, k)]
+        if len(queries) >= MANY and has_matrix_units(gallery):
+            rows, search_block = _screened(queries, gallery, k, memory_budget)
+        else:
+            rows, search_block = (
+                rows_at_once(gallery, k, memory_budget),
+                partial(torch_block, queries, gallery, k, None),
+            )
+        blocks = map_blocks(len(queries), rows, search_block, "the search") or [search_block(0, 0)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     else:
         neighbors, similarities = _search_tiles(gallery, 0, len(queries), k, memory_budget, queries=queries)
     neighbors, order = neighbors.sort(dim=1)
     similarities, order = similarities.gather(1, order).sort(dim=1, descending=True, stable=True)
-    return neighbors.gather(1, order), similarities
+    return neighbors.gather(1, order), similarities.float()
 
 
 @in_float32()
@@ -158,18 +165,36 @@ def search(
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
-        search_block = partial(_faiss_block, _gpu_resources()) if backend == "faiss" else torch_block
+        at_once, search_block = _block_search(features, k, backend, memory_budget, lowest)
         blocks = map_blocks(
             last - first,
-            rows_at_once(features, k, memory_budget),
-            lambda start, stop: search_block(features, first + start, first + stop, k, lowest),
+            at_once,
+            lambda start, stop: search_block(first + start, first + stop),
             "the neighbour search",
         )
         # Of many processes and few images, some have no rows of their own.
-        blocks = blocks or [search_block(features, first, last, k, lowest)]
+        blocks = blocks or [search_block(first, last)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     neighbors, similarities = in_order(neighbors.to(features.device), similarities.to(features.device), first)
+    similarities = similarities.float()
     return neighbors if rows else agree_on_copies(features, neighbors, similarities), similarities
+
+
+def _block_search(
+    features: Tensor, k: int, backend: str, memory_budget: int, lowest: Tensor | None
+) -> tuple[int, BlockSearch]:
+    """How many rows to search for at once, and how."""
+    rows = rows_at_once(features, k, memory_budget)
+    if backend == "faiss":
+        return rows, partial(_faiss_block, _gpu_resources(), features, k)
+    if lowest is None and has_matrix_units(features):
+        return _screened(features, features, k, memory_budget)
+    return rows, partial(torch_block, features, features, k, lowest)
+
+
+def _screened(queries: Tensor, gallery: Tensor, k: int, memory_budget: int) -> tuple[int, BlockSearch]:
+    screen = HalfPrecisionScreen(gallery, k)
+    return rows_within(memory_budget, screen.bytes_per_row), lambda start, stop: screen.nearest(queries[start:stop])
 
 
 def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> int:
@@ -178,38 +203,16 @@ def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> 
     return rows_within(memory_budget, 4 * len(features) + 40 * math.isqrt(k * len(features)))
 
 
-def torch_block(features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None) -> tuple[Tensor, Tensor]:
-    similarities = features[start:stop] @ features.T
+def torch_block(
+    queries: Tensor, gallery: Tensor, k: int, lowest: Tensor | None, start: int, stop: int
+) -> tuple[Tensor, Tensor]:
+    similarities = queries[start:stop] @ gallery.T
     if lowest is not None:
         lowest[start:stop] = similarities.amin(dim=1)
     return largest_in_rows(similarities, k)
 
 
-def largest_in_rows(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Columns and values of the ``k`` largest of every row.
-
-    They lie in the ``k`` groups of columns with the largest maxima, which one pass over all values finds. Selecting
-    groups, and then columns in them, takes two selections among few, where selecting among all takes many passes.
-    """
-    num_columns = similarities.shape[1]
-    width = math.isqrt(num_columns // k)
-    if width < 2:
-        values, columns = similarities.topk(k, dim=1)
-        return columns, values
-    num_groups = num_columns // width
-    # Column c is in group c % num_groups, so that maxima are taken over whole rows of groups at a time.
-    maxima = similarities[:, : num_groups * width].unflatten(1, (width, num_groups)).amax(dim=1)
-    groups = maxima.topk(k, dim=1, sorted=False).indices
-    numbers = torch.arange(num_columns, device=similarities.device)
-    left_over = numbers[num_groups * width :].expand(len(groups), -1)
-    candidates = torch.cat([(groups.unsqueeze(2) + numbers[::num_groups][:width]).flatten(1), left_over], dim=1)
-    values, places = similarities.gather(1, candidates).topk(k, dim=1)
-    return candidates.gather(1, places), values
-
-
-def _faiss_block(
-    resources: Any, features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _faiss_block(resources: Any, features: Tensor, k: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
     faiss = import_module("faiss")
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
     with torch.cuda.device(features.device):  # FAISS works on the current one

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors
+from hhcl_torchreid.clustering.selection import largest_in_rows
 from hhcl_torchreid.errors import InputError, explain_out_of_memory
 
 BACKENDS = ["auto", "faiss", "torch"]
@@ -116,7 +117,7 @@ def test_the_largest_are_found_by_their_groups(device, num_columns, k, seed):
     k = min(k, num_columns)
     # Few distinct values: ties within groups and between them.
     values = torch.randint(50, (5, num_columns), generator=torch.Generator().manual_seed(seed)).float().to(device)
-    columns, largest = neighbors.largest_in_rows(values, k)
+    columns, largest = largest_in_rows(values, k)
     assert torch.equal(largest, values.sort(dim=1, descending=True).values[:, :k])
     assert torch.equal(values.gather(1, columns), largest)
     assert all(len(set(row)) == k for row in columns.tolist())
@@ -205,11 +206,12 @@ class ShortMemory:
     def __init__(self, work, limit):
         self.work, self.limit, self.sizes = work, limit, []
 
-    def __call__(self, features, start, stop, k, lowest):
+    def __call__(self, *settings):
+        start, stop = settings[-2:]
         self.sizes.append(stop - start)
         if stop - start > self.limit:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return self.work(features, start, stop, k, lowest)
+        return self.work(*settings)
 
 
 def test_out_of_memory_is_tried_again_in_smaller_blocks(monkeypatch):
