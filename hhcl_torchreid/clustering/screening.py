@@ -8,8 +8,9 @@ from .selection import largest_in_rows
 
 __all__ = ["HalfPrecisionScreen", "has_matrix_units"]
 
-CANDIDATES_PER_NEIGHBOR = 2
-SMALLEST_GALLERY = 4096  # below, float32 takes no time either
+MORE_CANDIDATES = 16  # than neighbours: so many may be as near as the last of those, for all that halves can tell
+SMALLEST_GALLERY = 16384  # below, comparing the candidates takes as long as float32 products of all
+ROWS_AT_ONCE = 4096
 BYTES_OF_PAIRS = 1 << 30  # that candidates' rows may take, beside a block of similarities
 SLACK = 1.01  # for the rounding of the bound itself
 
@@ -27,9 +28,9 @@ class HalfPrecisionScreen:
     that of their halves by at most δ(a) |b| + |â| δ(b) (Cauchy-Schwarz). Matrix units multiply halves exactly and add
     the D products in float32, cutting each sum off; D 2⁻²² |â| |b̂| bounds that twice over. The result's rounding to a
     half takes 2⁻¹¹ of it. With B the sum of the three, no column whose rounded similarity is more than 2 B below the
-    k-th largest one can be among the k most similar. Of every row the 2 k columns of the largest rounded similarities
-    are taken; where the last of those is not below that limit, the candidates come from float32 products instead. All
-    candidates are then compared by inner products in float64.
+    k-th largest one can be among the k most similar. Of every row the k + 16 columns of the largest rounded
+    similarities are taken; where the last of those is not below that limit, the candidates come from float32 products
+    instead. All candidates are then compared by inner products in float64.
 
     Args:
         gallery (Tensor): (N, D) float32 rows of about unit length.
@@ -45,7 +46,7 @@ class HalfPrecisionScreen:
 
     def __init__(self, gallery: Tensor, k: int) -> None:
         self.gallery, self.k = gallery, k
-        self.num_candidates = min(CANDIDATES_PER_NEIGHBOR * k, len(gallery))
+        self.num_candidates = min(k + MORE_CANDIDATES, len(gallery))
         self.halves, lengths, lost = _halve(gallery)
         self._longest, self._most_lost = lengths.max(), lost.max()
         self.rows_in_float32 = 0
@@ -78,7 +79,7 @@ class HalfPrecisionScreen:
         return columns.gather(1, order[:, : self.k]), similarities[:, : self.k]
 
     def _screen(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The (R, 2 k) candidates, and whether they hold the nearest for certain."""
+        """The (R, k + 16) candidates, and whether they hold the nearest for certain."""
         if not self._pays:  # neither will it for other rows of such a gallery
             shape = (len(rows), self.num_candidates)
             nothing = torch.zeros(shape, dtype=torch.int64, device=rows.device)
@@ -106,7 +107,7 @@ class HalfPrecisionScreen:
 def _halve(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The rows in half precision, their lengths, and the lengths of what rounding took from them."""
     halves = rows.to(torch.float16)
-    parts = list(zip(rows.split(SMALLEST_GALLERY), halves.split(SMALLEST_GALLERY), strict=True))
+    parts = list(zip(rows.split(ROWS_AT_ONCE), halves.split(ROWS_AT_ONCE), strict=True))
     lost = torch.cat([torch.linalg.vector_norm(whole - half.float(), dim=1) for whole, half in parts])
     return halves, torch.linalg.vector_norm(rows, dim=1), lost
 

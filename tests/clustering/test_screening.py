@@ -84,7 +84,7 @@ def test_the_screen_is_enough_for_clusters():
     gallery = clustered(0, count=3000, length=32)
     screen = HalfPrecisionScreen(gallery, 10)
     assert_as_near(screen.nearest(gallery), gallery, gallery, 10)
-    assert screen.rows_in_float32 < 30
+    assert screen.rows_in_float32 < 300
 
 
 def test_all_rows_alike_and_galleries_as_small_as_k():
@@ -97,13 +97,13 @@ def test_all_rows_alike_and_galleries_as_small_as_k():
 
 
 def test_a_cpu_keeps_to_float32():
-    assert not has_matrix_units(torch.zeros(5000, 4))
+    assert not has_matrix_units(torch.zeros(20000, 4))
 
 
 @NEEDS_GPU
-@pytest.mark.parametrize("memory_budget", [None, 40 << 20])
+@pytest.mark.parametrize("memory_budget", [None, 60 << 20])
 def test_a_gpu_screens_and_finds_what_the_cpu_does(memory_budget):
-    rows = clustered(1, count=6000, length=128)
+    rows = clustered(1, count=18000, length=128)
     assert has_matrix_units(rows.cuda())
     expected = k_nearest_neighbors(rows, 20)
     found = k_nearest_neighbors(rows.cuda(), 20, memory_budget=memory_budget).cpu()
