@@ -94,6 +94,7 @@ class ImageHHCLEngine(RetrievalEngine):
     """
 
     model: Any
+    grouped_model: nn.Module
     train_loader: Any
     writer: Any
 
@@ -149,8 +150,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
         self.state = TrainingState(model, self.teacher, optimizer, scheduler, self.scaler, self.labeler, self.history)
         self.folder = RunFolder("log")
-        self.in_groups = InGroups(model, self.plan.group_size)
-        self.grouped_model: nn.Module = self.in_groups
+        self.grouped_model = self.in_groups = InGroups(model, self.plan.group_size)
         self.resumed, self.start_epoch, self.max_epoch, self.print_freq = False, 0, 0, 1
 
     def run(
