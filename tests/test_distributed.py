@@ -213,12 +213,12 @@ def test_a_step_in_two_processes_is_a_step_in_groups(data_root, tmp_path, settin
     for of_rank in found:
         assert of_rank.keys() == expected.keys()
         for name, value in of_rank.items():
-            tolerance = dict(TOLERANCE)
             if name.startswith("gradient"):
-                # A sum over the whole batch here and over two halves there, whose rounding is that of its largest terms.
-                tolerance["atol"] = max(tolerance["atol"], 1e-5 * float(expected[name].abs().max()))
+                # A sum over the batch here and over its halves there, which rounds as its largest terms do.
+                assert (value - expected[name]).norm() <= 1e-4 * expected[name].norm() + 1e-6, name
+                continue
             torch.testing.assert_close(
-                value, expected[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}"
+                value, expected[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
             )
 
 
