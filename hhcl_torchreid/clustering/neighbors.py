@@ -1,7 +1,7 @@
 """Exact nearest neighbours of unit vectors, in blocks that respect a memory budget."""
 
 import math
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -31,14 +31,16 @@ def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_
     Args:
         features: ``(N, D)`` floating-point rows of unit length, on any device.
         k: neighbours per row, the row itself included; at most N are given.
-        backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device.
+        backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device,
+            and ``"torch"`` where there is no FAISS.
         memory_budget: bytes that blocks of similarities may take; None takes 256 MB, or an eighth of a GPU's memory.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers on the features' device, nearest first.
 
     Raises:
-        InputError: features that are not finite unit rows, k below 1, an unknown backend, or out of memory.
+        InputError: features that are not finite unit rows, k below 1, an unknown backend, FAISS where there is none, or
+            out of memory.
 
     Example:
         >>> rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]]), dim=1)
@@ -99,7 +101,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
     """
     k = min(k, len(gallery))
     memory_budget = memory_budget or default_budget(gallery.device, MEMORY_BUDGET_ON_CPU)
-    if gallery.is_cuda:
+    if gallery.is_cuda or not _has_faiss():
         blocks = map_blocks(
             len(queries),
             rows_at_once(gallery, k, memory_budget),
@@ -153,7 +155,7 @@ def search(
     if memory_budget is None:
         memory_budget = default_budget(features.device, MEMORY_BUDGET_ON_CPU)
     if backend == "auto":
-        backend = "torch" if features.is_cuda else "faiss"
+        backend = "torch" if features.is_cuda or not _has_faiss() else "faiss"
     first, last = (rows.start, rows.stop) if rows else (0, len(features))
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
@@ -210,7 +212,7 @@ def largest_in_rows(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _faiss_block(
     resources: Any, features: Tensor, start: int, stop: int, k: int, lowest: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    faiss = import_module("faiss")
+    faiss = _faiss()
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
     with torch.cuda.device(features.device):  # FAISS works on the current one
         values, neighbors = faiss.knn_gpu(
@@ -234,7 +236,7 @@ def _search_tiles(
     ``last``, are those that a search for all gives them, to the bit. With ``queries``, it is their rows that are sought
     for.
     """
-    faiss = import_module("faiss")
+    faiss = _faiss()
     num_rows, gallery = len(features), features.numpy()
     rows = gallery if queries is None else queries.numpy()
     is_symmetric = queries is None and last - first == num_rows
@@ -276,8 +278,32 @@ def _tile_buffers(side: int) -> tuple[int, Tensor]:
     return 1, torch.empty(2, 1, dtype=torch.float32)
 
 
+def _has_faiss() -> bool:
+    try:
+        import_module("faiss")
+    except ImportError as error:
+        _tell_of_no_faiss(str(error))
+        return False
+    return True
+
+
+@cache
+def _tell_of_no_faiss(reason: str) -> None:
+    print(f"=> PyTorch searches neighbours in place of FAISS, which cannot be imported ({reason}); it is slower")
+
+
+def _faiss() -> Any:
+    try:
+        return import_module("faiss")
+    except ImportError as error:
+        raise InputError(
+            f"FAISS cannot be imported ({error}): install faiss-cpu, or set the neighbour search backend "
+            '(cluster.knn) to "torch"'
+        ) from None
+
+
 def _gpu_resources() -> Any:
-    faiss = import_module("faiss")
+    faiss = _faiss()
     if faiss.get_num_gpus() == 0:
         raise InputError('this FAISS sees no GPU: install faiss-gpu, or set the neighbour search backend to "torch"')
     return faiss.StandardGpuResources()

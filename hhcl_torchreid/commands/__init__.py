@@ -27,7 +27,7 @@ EXAMPLES = """\
 examples:
   hhcl train --config-file hhcl_demo.yaml
   hhcl train --config-file hhcl_r50_market.yaml --root DIR model.resume auto
-  hhcl test --weights log/demo/model/model-best.pth.tar --root data -t synthetic
+  hhcl test --config-file hhcl_demo.yaml --weights log/demo/model/model-best.pth.tar
   hhcl assign --weights log/demo/model/model-best.pth.tar --root CROPS --out log/identities
   hhcl report log/demo
 
