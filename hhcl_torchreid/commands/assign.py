@@ -37,7 +37,9 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument(
         "--mot-out", metavar="DIR", help="also write each camera's track file, with identities for track numbers"
     )
-    parser.add_argument("--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see choose_eps")
+    parser.add_argument(
+        "--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see hhcl choose-eps"
+    )
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
     parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
@@ -84,7 +86,9 @@ def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler,
         lines.append(f"{num_unreadable} files could not be read and are left out: {Path(args.out, 'unreadable.txt')}")
     if identities.num_identities <= 1:
         advice = "raise" if identities.num_identities == 0 else "lower"
-        lines.append(f"That is no useful result: {advice} --eps; tools/choose_eps.py shows what each eps gives.")
+        lines.append(
+            f"That is no useful result: {advice} --eps; hhcl choose-eps (tools/choose_eps.py) shows what each eps gives."
+        )
     lines.append(f"Open {Path(args.out, 'index.html')} in a browser; {Path(args.out, 'identities.csv')} is the table.")
     return "\n".join(lines)
 

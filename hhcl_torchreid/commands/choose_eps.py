@@ -29,7 +29,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     """The command line."""
     parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--features", metavar="FILE", help="features.npz, as tools/assign_identities.py writes it")
+    source.add_argument("--features", metavar="FILE", help="features.npz, as hhcl assign writes it")
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights; with --root")
     parser.add_argument("--root", metavar="CROPS", help="folder of images; with --features, for the tracks in it")
     add_places(parser)
