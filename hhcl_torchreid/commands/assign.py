@@ -37,15 +37,14 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument(
         "--mot-out", metavar="DIR", help="also write each camera's track file, with identities for track numbers"
     )
-    parser.add_argument(
-        "--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see hhcl choose-eps"
-    )
+    parser.add_argument("--eps", type=float, help="largest Jaccard distance between neighbours, 0 to 1; see choose-eps")
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
     parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.epilog = (
-        "Where nothing else is said, clustering is as in the model's training, or as it was for the features."
+        "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
+        "example:\n  hhcl assign --weights MODEL --root CROPS --out DIR"
     )
     return parser.parse_args(arguments)
 
@@ -87,7 +86,7 @@ def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler,
     if identities.num_identities <= 1:
         advice = "raise" if identities.num_identities == 0 else "lower"
         lines.append(
-            f"That is no useful result: {advice} --eps; hhcl choose-eps (tools/choose_eps.py) shows what each eps gives."
+            f"That is no useful result: {advice} --eps; hhcl choose-eps (choose_eps.py) shows what each gives."
         )
     lines.append(f"Open {Path(args.out, 'index.html')} in a browser; {Path(args.out, 'identities.csv')} is the table.")
     return "\n".join(lines)

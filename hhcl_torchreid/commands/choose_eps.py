@@ -42,7 +42,8 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--plot", metavar="FILE", help="also draw it, as .png or .svg")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.epilog = (
-        "Where nothing else is said, clustering is as in the model's training, or as it was for the features."
+        "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
+        "example:\n  hhcl choose-eps --features DIR/features.npz --plot eps.png"
     )
     options = parser.parse_args(arguments)
     if options.weights and not options.root:

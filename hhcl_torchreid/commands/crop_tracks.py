@@ -1,4 +1,4 @@
-"""Cuts people out of a video: ``python tools/crop_tracks.py --video VIDEO --tracks FILE --camera NAME --out CROPS``."""
+"""Cuts the people that a tracker has found out of a video."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from ..footage import crop_tracks
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog, description="Cuts the people that a tracker has found out of a video")
+    example = "example: hhcl crop-tracks --video VIDEO --tracks FILE --camera hall --out CROPS --every 8"
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
     parser.add_argument("--video", required=True, help="video file, of any kind that FFmpeg decodes")
     parser.add_argument(
         "--tracks",

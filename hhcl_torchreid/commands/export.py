@@ -1,4 +1,4 @@
-"""Writes a trained model for other programs: ``python tools/export.py --weights MODEL --format onnx``."""
+"""Writes a model for other programs: images in, unit vectors out."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog, description="Writes a model for other programs: images in, unit vectors out")
+    example = "example: hhcl export --weights MODEL --format onnx"
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
     parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="(default: %(default)s)")

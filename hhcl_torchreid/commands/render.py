@@ -26,7 +26,8 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     Returns:
         The options.
     """
-    parser = argparse.ArgumentParser(prog, description=__doc__)
+    example = "example: hhcl render --root data --train-ids 120 --test-ids 50"
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
     parser.add_argument("--root", help="folder of the data sets, as for torchreid")
     parser.add_argument("--folder", default=SyntheticMarket.dataset_dir, help="folder in it (default: %(default)s)")
     parser.add_argument("--train-ids", type=int, default=RenderingSettings.num_train_ids)

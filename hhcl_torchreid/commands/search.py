@@ -1,4 +1,4 @@
-"""Finds a person again: ``python tools/search.py --weights MODEL --query IMAGE... --gallery DIR --topk 10``."""
+"""Ranks a folder's images by their similarity to query images."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from ..search import search
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog, description="Ranks a folder's images by their similarity to query images")
+    example = "example: hhcl search --weights MODEL --query IMAGE --gallery CROPS --topk 10"
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
     parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
     add_image_size(parser)

@@ -1,6 +1,7 @@
 """The command hhcl: its sub-commands, what it imports, and the files in tools/ that are the same commands."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,8 @@ def test_every_command_tells_its_options_under_its_own_name(capsys, name):
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: hhcl {name} ")
+    output = capsys.readouterr().out
+    assert output.startswith(f"usage: hhcl {name} ") and re.search(rf"\bexamples?:\s+hhcl {name} ", output)
 
 
 @pytest.mark.parametrize("words", [[], ["trane"], ["--root", "x"]])
