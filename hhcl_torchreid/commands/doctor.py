@@ -33,9 +33,7 @@ SMALL_DISK = 1e9  # bytes; the checkpoints of a ResNet-50 are half of it
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    epilog = (
-        "example: hhcl doctor --root DIR. The exit code is 1 where something is wrong that keeps runs from working."
-    )
+    epilog = "example: hhcl doctor --root DIR. The exit code is 1 where something is wrong."
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=epilog)
     parser.add_argument("--root", default="reid-data", help="folder of the data sets (default: %(default)s)")
     return parser.parse_args(arguments)
