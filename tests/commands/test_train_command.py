@@ -40,7 +40,6 @@ def test_a_step_that_is_tried_learns_nothing(make_engine):
         ({"model__load_weights": "osnet_x0_25_rendered.pth"}, "osnet_x0_25"),
         ({"train__bn_groups": 3}, "train.bn_groups"),
         ({"train__optim": "adamw"}, "adamw"),
-        ({"train__lr_scheduler": "plateau"}, "plateau"),
         ({"cluster__knn": "annoy"}, "annoy"),
         ({"train__staged_lr": True, "train__new_layers": "['head']"}, "train.new_layers"),
     ],
