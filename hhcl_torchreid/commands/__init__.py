@@ -54,5 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = parser.parse_args(words[:1]).command
-    module = import_module(f".{command.replace('-', '_')}", __name__)
+    try:
+        module = import_module(f".{command.replace('-', '_')}", __name__)
+    except ImportError as error:
+        if (error.name or "").startswith(__package__.partition(".")[0]):
+            raise
+        print(f"error: {error}: hhcl doctor says what is missing and how to mend it", file=sys.stderr)
+        return 2
     return module.main(words[1:], f"hhcl {command}")

@@ -84,6 +84,15 @@ def test_what_is_no_command_is_refused(capsys, words):
     assert "hhcl" in capsys.readouterr().err
 
 
+def test_a_package_that_is_missing_is_a_sentence(monkeypatch, capsys):
+    for name in ("commands.report", "training.comparison"):
+        monkeypatch.delitem(sys.modules, f"hhcl_torchreid.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["report", "log"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "matplotlib.figure" in line and line.endswith("hhcl doctor says what is missing and how to mend it")
+
+
 def test_the_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
