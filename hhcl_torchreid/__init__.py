@@ -1,19 +1,20 @@
-"""HHCL for torchreid: person re-identification learned from unlabelled images (arXiv 2109.12333)."""
+"""HHCL for torchreid: person re-identification learned from unlabelled images (arXiv 2109.12333).
 
+The public names are imported when they are first asked for, so that ``hhcl --help`` waits for no PyTorch.
+"""
+
+import sys
 import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-with warnings.catch_warnings():
-    # What torchreid says when it is imported, of a faster evaluation and old names, would end programs under -W error.
-    warnings.simplefilter("ignore")
-    import torchreid  # noqa: F401
-
-from .config import get_default_config
-from .data import datasets as _datasets  # noqa: F401 (makes the data sets of this package known to torchreid)
-from .engine import ImageHHCLEngine
-from .features.extractor import FeatureExtractor
-from .labels import PseudoLabeler, register_labeler
-from .memory import HybridMemory
-from .models import build_model, register_backbone
+if TYPE_CHECKING:
+    from .config import get_default_config
+    from .engine import ImageHHCLEngine
+    from .features.extractor import FeatureExtractor
+    from .labels import PseudoLabeler, register_labeler
+    from .memory import HybridMemory
+    from .models import build_model, register_backbone
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,3 +27,34 @@ __all__ = [
     "register_backbone",
     "register_labeler",
 ]
+
+_MODULES = {
+    "FeatureExtractor": "features.extractor",
+    "HybridMemory": "memory",
+    "ImageHHCLEngine": "engine",
+    "PseudoLabeler": "labels",
+    "build_model": "models",
+    "get_default_config": "config",
+    "register_backbone": "models",
+    "register_labeler": "labels",
+}
+_DATASETS = ".data.datasets"  # makes the data sets of this package known to torchreid
+
+# torchreid says so at every import; this package brings an evaluation of its own.
+warnings.filterwarnings("ignore", "Cython evaluation", UserWarning)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module(_DATASETS, __name__)
+    globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if "torchreid" in sys.modules:
+    import_module(_DATASETS, __name__)

@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from .config import get_default_config, get_value, has_effect
 from .errors import InputError
 from .files import replacing
+from .resources import find_resource
 from .settings import SETTINGS, shorten
 
 __all__ = [
@@ -60,7 +61,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU; only tensors and plain values, never code.
 
     Args:
-        path: the file.
+        path: the file, or the name of one that comes with the package, as ``weights/osnet_x0_25_rendered.pth``.
 
     Returns:
         What was saved.
@@ -68,6 +69,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: no such file, or no checkpoint.
     """
+    path = find_resource(os.fspath(path), "weights")
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: give the path of a checkpoint")
     try:

@@ -12,6 +12,7 @@ import yaml
 from yacs.config import CfgNode
 
 from .errors import InputError
+from .resources import find_resource, resource_folder
 from .settings import SETTINGS, get_default_config, shorten
 
 __all__ = [
@@ -36,7 +37,8 @@ def load_config(path: str = "", overrides: Mapping[str, Any] | None = None, opti
     """Reads a configuration file over the defaults, then single settings over both.
 
     Args:
-        path: YAML file, with any suffix; empty for the defaults.
+        path: YAML file, with any suffix, or the name of one that comes with the package, as ``hhcl_demo.yaml``; empty
+            for the defaults.
         overrides: full key -> value, as in ``{"data.root": "reid-data"}``.
         options: ``KEY VALUE KEY VALUE ...``, as on the command line; values are Python literals, or else text.
 
@@ -49,7 +51,7 @@ def load_config(path: str = "", overrides: Mapping[str, Any] | None = None, opti
     """
     if len(options) % 2:
         raise InputError(f"settings come in pairs, KEY VALUE; the last one, {shorten(options[-1])}, stands alone")
-    values = _read(path) if path else {}
+    values = _read(find_resource(path, "configs")) if path else {}
     for key, value in (overrides or {}).items():
         _check_key(key)
         values[key] = value
@@ -65,7 +67,9 @@ def load_config(path: str = "", overrides: Mapping[str, Any] | None = None, opti
 def _read(path: str) -> dict[str, Any]:
     """Full key -> value of a YAML file; nothing in it is run, and nothing is larger in memory than in the file."""
     if not os.path.isfile(path):  # a folder, a pipe or a device is none either
-        raise InputError(f"no configuration file {path!r}: configs/ holds those that come with hhcl-torchreid")
+        known = sorted(file.name for file in resource_folder("configs").glob("*.yaml"))
+        similar = difflib.get_close_matches(os.path.basename(path), known, n=3) or known
+        raise InputError(f"no configuration file {path!r}: give a path, or a name such as {' or '.join(similar)}")
     try:
         with open(path, "rb") as file:
             content = file.read(LARGEST_FILE + 1)

@@ -309,6 +309,24 @@ class ImageHHCLEngine(RetrievalEngine):
         if not self.test_loader and self.history.last["epoch"] > 0 and self.history.improves(measure):
             self._save(self.folder.best_checkpoint)
 
+    @explain_out_of_memory("a step of training", SMALLER_BATCHES)
+    def try_step(self) -> int:
+        """Takes a batch of blank images forward and backward; gives the bytes that the GPU has had in use until then.
+
+        Batch-norm statistics are spoilt by it: it is for runs that end there.
+
+        Raises:
+            InputError: there is too little memory for a step.
+        """
+        size = self.plan.batch_size // distributed.world_size(), 3, self.datamanager.height, self.datamanager.width
+        images = torch.zeros(size, device=self.device).contiguous(memory_format=torch.channels_last)
+        self.set_model_mode("train")
+        with self.embedder.autocast():
+            features = self.model(images)
+        features.float().sum().backward()
+        self.optimizer.zero_grad()
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
+
     def forward_backward(self, data: dict[str, Tensor]) -> dict[str, float] | None:
         """Takes one step, which a signal does not break off; gives the loss only where torchreid's loop prints it."""
         (images, labels), cameras = self.parse_data_for_train(data), data["camid"]

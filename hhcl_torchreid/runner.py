@@ -30,6 +30,7 @@ from .models import ReIDModel, build_model, check_input_size, find_backbone, loa
 from .models.compilation import compile_model
 from .settings import SETTINGS
 from .training import reports
+from .training.checks import check_groups
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
 
@@ -43,7 +44,7 @@ OF_THE_NETWORK = (
 """Settings that a network is tested with as it was trained."""
 
 
-def run(cfg: CfgNode) -> ImageHHCLEngine:
+def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
     """Trains, or with ``test.evaluate`` tests, as the configuration says; the log goes to ``data.save_dir``.
 
     Inside :func:`~hhcl_torchreid.distributed.processes`, every process calls it; only the main one needs
@@ -51,6 +52,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
 
     Args:
         cfg: from :func:`hhcl_torchreid.config.load_config`.
+        dry_run: only check configuration, weights, data and memory; data that are made on first use are made.
 
     Returns:
         The engine, after its run.
@@ -67,34 +69,53 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         catch_signals(),
         folder.locked(),
         libraries_writing(cfg.data.save_dir),
-        log if distributed.is_main() else contextlib.nullcontext(),
+        log if distributed.is_main() and not dry_run else contextlib.nullcontext(),
     ):
         cfg = _fit_to_checkpoint(_fit_to_weights(_fit_to_hhcl(cfg)))
         print(f"Show configuration\n{cfg}\n")
         print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
-        distributed.from_main(lambda: _write_configuration(cfg))
-        # Both may make files on first use: rendered images, downloaded weights.
+        if not dry_run:
+            distributed.from_main(lambda: _write_configuration(cfg))
+        # Both may make files on first use: downloaded weights, rendered images.
         with distributed.in_turn():
-            datamanager = build_datamanager(cfg)
             model = build_model_from_config(cfg)
-        if "folder" in cfg.data.sources:
+            _build_schedule(cfg, model)
+            datamanager = build_datamanager(cfg)
+        if "folder" in cfg.data.sources and not dry_run:
             reports.write_left_out(FolderOfCrops.left_out, folder.left_out)
         engine = build_engine(cfg, datamanager, model)
         start_epoch = _resume(cfg, engine)
-        if not cfg.test.evaluate and start_epoch >= cfg.train.max_epoch:
-            print(f"=> Nothing to train: {start_epoch} epochs are done, and train.max_epoch is {cfg.train.max_epoch}\n")
         if cfg.test.identities:
             distributed.from_main(
                 lambda: check_folder(
                     RunFolder(cfg.data.save_dir).identities, _folder_of_images(cfg, engine), "data.save_dir"
                 )
             )
-        engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
-        if cfg.test.identities:
-            _write_identities(cfg, engine)
-        if distributed.is_main():
-            _print_summary(cfg, engine)
+        if dry_run:
+            _check_memory(cfg, engine)
+        else:
+            _train_or_test(cfg, engine, start_epoch)
     return engine
+
+
+def _check_memory(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
+    """Finds room for the decoded training images, and on a GPU for a step."""
+    if not cfg.test.evaluate:
+        engine.store.choose_cache()
+        if engine.device.type == "cuda":
+            used, name = engine.try_step() / 1e6, torch.cuda.get_device_name(engine.device)
+            print(f"=> A step takes {used:,.0f} MB of {name}, decoded images not counted")
+    print("=> Nothing is wrong with this run; it has not been started")
+
+
+def _train_or_test(cfg: CfgNode, engine: ImageHHCLEngine, start_epoch: int) -> None:
+    if not cfg.test.evaluate and start_epoch >= cfg.train.max_epoch:
+        print(f"=> Nothing to train: {start_epoch} epochs are done, and train.max_epoch is {cfg.train.max_epoch}\n")
+    engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
+    if cfg.test.identities:
+        _write_identities(cfg, engine)
+    if distributed.is_main():
+        _print_summary(cfg, engine)
 
 
 def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
@@ -155,8 +176,10 @@ def _fit_to_checkpoint(cfg: CfgNode) -> CfgNode:
 
 def _check_settings(cfg: CfgNode) -> None:
     check_batch_size(cfg.train.batch_size, cfg.sampler.num_instances)
+    check_groups(cfg.train.bn_groups, cfg.train.batch_size)
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
     check_transforms(cfg.data.transforms)
+    build_labeler(cfg.engine.labels, cfg)
     check_datasets([*cfg.data.sources, *cfg.data.targets], cfg.data.root)
     num_processes, num_gpus = distributed.processes_here(), torch.cuda.device_count()
     if cfg.use_gpu and 0 < num_gpus < num_processes:
@@ -262,11 +285,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
     Raises:
         InputError: settings that do not go together.
     """
-    try:
-        optimizer = fuse_optimizer(torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg)))
-        schedule = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
-    except ValueError as error:
-        raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
+    optimizer, schedule = _build_schedule(cfg, model)
     labeler = build_labeler(cfg.engine.labels, cfg)
     return ImageHHCLEngine(
         datamanager,
@@ -276,6 +295,14 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         labeler=labeler,
         **config.engine_kwargs(cfg),
     )
+
+
+def _build_schedule(cfg: CfgNode, model: ReIDModel) -> tuple[torch.optim.Optimizer, Any]:
+    try:
+        optimizer = fuse_optimizer(torchreid.optim.build_optimizer(model, **config.optimizer_kwargs(cfg)))
+        return optimizer, torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
+    except ValueError as error:
+        raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
 
 
 def _checkpoint_to_resume(cfg: CfgNode) -> str:

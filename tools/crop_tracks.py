@@ -1,45 +1,10 @@
-"""Cuts people out of a video: ``python tools/crop_tracks.py --video VIDEO --tracks FILE --camera NAME --out CROPS``."""
+"""Cuts the people that a tracker has found out of a video: what ``hhcl crop-tracks`` does."""
 
-import argparse
 import sys
 
-from hhcl_torchreid.cli import run_tool
-from hhcl_torchreid.footage import crop_tracks
+from hhcl_torchreid.commands.crop_tracks import main, parse_arguments
 
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Cuts the people that a tracker has found out of a video")
-    parser.add_argument("--video", required=True, help="video file, of any kind that FFmpeg decodes")
-    parser.add_argument(
-        "--tracks",
-        required=True,
-        metavar="FILE",
-        help="MOTChallenge text: frame, track, left, top, width, height, ...",
-    )
-    parser.add_argument("--camera", required=True, metavar="NAME", help="name of the camera, a folder in --out")
-    parser.add_argument("--out", required=True, metavar="CROPS", help="folder of the crops; cameras and runs add to it")
-    parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="keep every N-th frame of the video (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--min-height", type=int, default=32, metavar="PIXELS", help="least height of a crop (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-covered",
-        type=float,
-        default=1.0,
-        metavar="SHARE",
-        help="largest share of a box that people in front of it may cover, 0 to 1 (default: %(default)s)",
-    )
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
-    args = parse_arguments(arguments)
-    return run_tool(lambda: print(crop_tracks(**vars(args))), "; the same command goes on where this one stopped")
-
+__all__ = ["main", "parse_arguments"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,55 +1,10 @@
-"""Writes a trained model for other programs: ``python tools/export.py --weights MODEL --format onnx``."""
+"""Writes a trained model for other programs: what ``hhcl export`` does."""
 
-import argparse
 import sys
-from pathlib import Path
 
-from hhcl_torchreid import FeatureExtractor
-from hhcl_torchreid.cli import add_image_size, run_tool
-from hhcl_torchreid.export import INPUTS, TOLERANCE, export_onnx, export_torchscript
+from hhcl_torchreid.commands.export import main, parse_arguments
 
-FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Writes a model for other programs: images in, unit vectors out")
-    parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
-    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="(default: %(default)s)")
-    inputs = "; ".join(f"{kind}: {what}" for kind, (_, what) in INPUTS.items())
-    parser.add_argument("--input", choices=INPUTS, default="uint8", help=f"{inputs} (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the weights, ending in FORMAT)")
-    add_image_size(parser)
-    return parser.parse_args(arguments)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Does the work, and says what it was."""
-    out = Path(args.out) if args.out else _beside(Path(args.weights), args.format)
-    extractor = FeatureExtractor(
-        args.model_name, args.weights, image_size=args.image_size, device="cpu", verbose=False, amp="off"
-    )
-    difference = FORMATS[args.format](extractor, out, args.input)
-    height, width = extractor.image_size
-    print(
-        f"Wrote {out}: {extractor.model.name}, (batch, 3, {height}, {width}) {INPUTS[args.input][1]}, to unit rows "
-        f"(batch, {extractor.model.feature_dim}); within {difference:.1g} of the model (allowed: {TOLERANCE:g})"
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
-    args = parse_arguments(arguments)
-    return run_tool(lambda: run(args))
-
-
-def _beside(weights: Path, ending: str) -> Path:
-    name = weights.name
-    for suffix in (".tar", ".pth", ".pt"):
-        name = name.removesuffix(suffix)
-    return weights.with_name(f"{name}.{ending}")
-
+__all__ = ["main", "parse_arguments"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-import torchreid
 
 from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.cli import run_tool
@@ -28,6 +27,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def train(root: str, train_ids: int, max_epoch: int) -> torch.nn.Module:
     """Renders the people and learns to tell them apart, as torchreid's users do."""
+    import torchreid  # after hhcl_torchreid, which keeps it from warning of an evaluation that it does not use
+
     torchreid.utils.set_random_seed(1)
     names = [f"rendered_{seed}" for seed in SEEDS_OF_OTHER_PEOPLE]
     for name, seed in zip(names, SEEDS_OF_OTHER_PEOPLE, strict=True):

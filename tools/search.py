@@ -1,48 +1,10 @@
-"""Finds a person again: ``python tools/search.py --weights MODEL --query IMAGE... --gallery DIR --topk 10``."""
+"""Ranks the images of a folder by their similarity to query images: what ``hhcl search`` does."""
 
-import argparse
 import sys
 
-from hhcl_torchreid import FeatureExtractor
-from hhcl_torchreid.cli import add_image_size, run_tool
-from hhcl_torchreid.search import search
+from hhcl_torchreid.commands.search import main, parse_arguments
 
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Ranks the images of a folder by their similarity to query images")
-    parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
-    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
-    add_image_size(parser)
-    parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
-    parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
-    parser.add_argument(
-        "--track-regex",
-        default="",
-        help="expression on a path of the gallery with groups camera, track and frame (default: crops.csv in it, if "
-        "any); a track is found once",
-    )
-    parser.add_argument("--topk", type=int, default=10, help="matches per query (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
-    parser.add_argument(
-        "--out", default="log/search", metavar="DIR", help="for CSV and pictures (default: %(default)s)"
-    )
-    return parser.parse_args(arguments)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Does the work."""
-    extractor = FeatureExtractor(
-        args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
-    )
-    search(extractor, args.query, args.gallery, args.topk, args.out, args.track_regex)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the tool; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
-    args = parse_arguments(arguments)
-    return run_tool(lambda: run(args))
-
+__all__ = ["main", "parse_arguments"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -37,14 +37,16 @@ def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_
     Args:
         features: ``(N, D)`` floating-point rows of unit length, on any device.
         k: neighbours per row, the row itself included; at most N are given.
-        backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device.
+        backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device,
+            and ``"torch"`` where there is no FAISS.
         memory_budget: bytes that blocks of similarities may take; None takes 256 MB, or an eighth of a GPU's memory.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers on the features' device, nearest first.
 
     Raises:
-        InputError: features that are not finite unit rows, k below 1, an unknown backend, or out of memory.
+        InputError: features that are not finite unit rows, k below 1, an unknown backend, FAISS where there is none, or
+            out of memory.
 
     Example:
         >>> rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]]), dim=1)
@@ -105,7 +107,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
     """
     k = min(k, len(gallery))
     memory_budget = memory_budget or default_budget(gallery.device, MEMORY_BUDGET_ON_CPU)
-    if gallery.is_cuda:
+    if gallery.is_cuda or not _has_faiss():
         if len(queries) >= MANY and has_matrix_units(gallery):
             rows, search_block = _screened(queries, gallery, k, memory_budget)
         else:
@@ -160,7 +162,7 @@ def search(
     if memory_budget is None:
         memory_budget = default_budget(features.device, MEMORY_BUDGET_ON_CPU)
     if backend == "auto":
-        backend = "torch" if features.is_cuda else "faiss"
+        backend = "torch" if features.is_cuda or not _has_faiss() else "faiss"
     first, last = (rows.start, rows.stop) if rows else (0, len(features))
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
@@ -213,7 +215,7 @@ def torch_block(
 
 
 def _faiss_block(resources: Any, features: Tensor, k: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    faiss = import_module("faiss")
+    faiss = _faiss()
     import_module("faiss.contrib.torch_utils")  # teaches FAISS to take CUDA tensors as they are
     with torch.cuda.device(features.device):  # FAISS works on the current one
         values, neighbors = faiss.knn_gpu(
@@ -237,7 +239,7 @@ def _search_tiles(
     ``last``, are those that a search for all gives them, to the bit. With ``queries``, it is their rows that are sought
     for.
     """
-    faiss = import_module("faiss")
+    faiss = _faiss()
     num_rows, gallery = len(features), features.numpy()
     rows = gallery if queries is None else queries.numpy()
     is_symmetric = queries is None and last - first == num_rows
@@ -279,8 +281,32 @@ def _tile_buffers(side: int) -> tuple[int, Tensor]:
     return 1, torch.empty(2, 1, dtype=torch.float32)
 
 
+def _has_faiss() -> bool:
+    try:
+        import_module("faiss")
+    except ImportError as error:
+        _tell_of_no_faiss(str(error))
+        return False
+    return True
+
+
+@cache
+def _tell_of_no_faiss(reason: str) -> None:
+    print(f"=> PyTorch searches neighbours in place of FAISS, which cannot be imported ({reason}); it is slower")
+
+
+def _faiss() -> Any:
+    try:
+        return import_module("faiss")
+    except ImportError as error:
+        raise InputError(
+            f"FAISS cannot be imported ({error}): install faiss-cpu, or set the neighbour search backend "
+            '(cluster.knn) to "torch"'
+        ) from None
+
+
 def _gpu_resources() -> Any:
-    faiss = import_module("faiss")
+    faiss = _faiss()
     if faiss.get_num_gpus() == 0:
         raise InputError('this FAISS sees no GPU: install faiss-gpu, or set the neighbour search backend to "torch"')
     return faiss.StandardGpuResources()

@@ -88,11 +88,19 @@ class ImageStore:
         chunks = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
         yield from zip(chunks, self.batches(chunks), strict=True)
 
-    def _decode_or_stream(self) -> None:
+    def choose_cache(self) -> str:
+        """Says where the decoded images go, and why; see :func:`choose_cache`.
+
+        Raises:
+            InputError: too little memory for the cache that was asked for.
+        """
         if self.cache == "off":
-            return
+            return "off"
         num_bytes = len(self) * 3 * self.images.height * self.images.width
-        self.cache = choose_cache(self.cache, num_bytes, self.device, self.name)
+        return choose_cache(self.cache, num_bytes, self.device, self.name)
+
+    def _decode_or_stream(self) -> None:
+        self.cache = self.choose_cache()
         if self.cache != "off":
             where = self.device if self.cache == "gpu" else torch.device("cpu")
             self._pixels = load_images(self.images, self.workers, f"decode {self.name}", where)

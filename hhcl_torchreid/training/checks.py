@@ -10,7 +10,7 @@ from ..data.sampler import BatchPlan, check_batch_size
 from ..data.transforms import check_transforms, transforms_of
 from ..errors import InputError
 
-__all__ = ["check_engine"]
+__all__ = ["check_engine", "check_groups"]
 
 
 def check_engine(
@@ -26,7 +26,7 @@ def check_engine(
     if datamanager.data_type != "image":
         raise InputError(f"HHCL learns from images, not from data of type {datamanager.data_type!r}")
     check_batch_size(plan.batch_size, plan.num_instances)
-    _check_groups(plan.bn_groups, plan.batch_size)
+    check_groups(plan.bn_groups, plan.batch_size)
     _check_model(model)
     if plan.iters < 1:
         raise InputError(f"engine.iters is {plan.iters}: an epoch takes at least one step")
@@ -40,7 +40,12 @@ def check_engine(
         )
 
 
-def _check_groups(bn_groups: int, batch_size: int) -> None:
+def check_groups(bn_groups: int, batch_size: int) -> None:
+    """Checks that a batch can be divided among the groups of batch norm, and these among the processes.
+
+    Raises:
+        InputError: it cannot.
+    """
     if bn_groups < 1 or batch_size % bn_groups:
         raise InputError(f"train.bn_groups ({bn_groups}) must divide train.batch_size ({batch_size})")
     if bn_groups == batch_size:

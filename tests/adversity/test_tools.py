@@ -25,7 +25,9 @@ from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import check_input_size
 
-TOOLS = sorted((Path(__file__).parents[2] / "tools").glob("*.py"))
+REPOSITORY = Path(__file__).parents[2]
+COMMANDS = sorted((REPOSITORY / "hhcl_torchreid" / "commands").glob("[a-z]*.py"))
+TOOLS = sorted((REPOSITORY / "tools").glob("*.py"))
 NOT_UNICODE = os.fsdecode(b"bad \xff")
 
 
@@ -41,9 +43,10 @@ def crops(tmp_path):
     return tmp_path / "crops"
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.stem)
+@pytest.mark.parametrize("tool", COMMANDS + TOOLS, ids=lambda tool: f"{tool.parent.stem}-{tool.stem}")
 def test_every_tool_ends_as_the_others_do(tool):
-    assert re.search(r"return run_tool\(", tool.read_text(encoding="utf-8"))
+    is_a_command = r"from hhcl_torchreid\.commands\.\w+ import main\b"
+    assert re.search(rf"return run_tool\(|{is_a_command}", tool.read_text(encoding="utf-8"))
 
 
 def raising(error):

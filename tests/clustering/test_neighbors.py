@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -277,3 +279,16 @@ def test_a_scratch_table_comes_back_clean_or_not_at_all():
         raise RuntimeError
     with table.lend(6, keys) as cells:
         assert cells.tolist() == [-1] * 6
+
+
+def test_without_faiss_pytorch_searches(monkeypatch, capsys):
+    features = unit_rows(100, 8)
+    expected = k_nearest_neighbors(features, 5)
+    expected_of_two = neighbors.nearest(features[:2], features, 5)[0]
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    for backend in ("torch", "auto", "auto"):
+        assert torch.equal(k_nearest_neighbors(features, 5, backend), expected)
+    assert torch.equal(neighbors.nearest(features[:2], features, 5)[0], expected_of_two)
+    assert capsys.readouterr().out.count("FAISS, which cannot be imported") == 1
+    with pytest.raises(InputError, match=r'install faiss-cpu.*"torch"'):
+        k_nearest_neighbors(features, 5, backend="faiss")

@@ -45,5 +45,6 @@ def test_every_thing_that_is_added_has_its_row():
         "teacher",
         "data set",
         "setting",
+        "command",
         "page feature",
     ]

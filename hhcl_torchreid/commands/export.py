@@ -1,0 +1,52 @@
+"""Writes a model for other programs: images in, unit vectors out."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..cli import add_image_size, run_tool
+from ..export import INPUTS, TOLERANCE, export_onnx, export_torchscript
+from ..features.extractor import FeatureExtractor
+
+FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
+
+
+def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
+    """The command line."""
+    example = "example: hhcl export --weights MODEL --format onnx"
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
+    parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
+    parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="(default: %(default)s)")
+    inputs = "; ".join(f"{kind}: {what}" for kind, (_, what) in INPUTS.items())
+    parser.add_argument("--input", choices=INPUTS, default="uint8", help=f"{inputs} (default: %(default)s)")
+    parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the weights, ending in FORMAT)")
+    add_image_size(parser)
+    return parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does the work, and says what it was."""
+    out = Path(args.out) if args.out else _beside(Path(args.weights), args.format)
+    extractor = FeatureExtractor(
+        args.model_name, args.weights, image_size=args.image_size, device="cpu", verbose=False, amp="off"
+    )
+    difference = FORMATS[args.format](extractor, out, args.input)
+    height, width = extractor.image_size
+    print(
+        f"Wrote {out}: {extractor.model.name}, (batch, 3, {height}, {width}) {INPUTS[args.input][1]}, to unit rows "
+        f"(batch, {extractor.model.feature_dim}); within {difference:.1g} of the model (allowed: {TOLERANCE:g})"
+    )
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(arguments, prog)
+    return run_tool(lambda: run(args))
+
+
+def _beside(weights: Path, ending: str) -> Path:
+    name = weights.name
+    for suffix in (".tar", ".pth", ".pt"):
+        name = name.removesuffix(suffix)
+    return weights.with_name(f"{name}.{ending}")

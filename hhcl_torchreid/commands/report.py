@@ -1,0 +1,31 @@
+"""Turns the folders of runs into rows of a table in Markdown, and their curves into one picture."""
+
+import argparse
+from collections.abc import Sequence
+
+from ..cli import run_tool
+from ..training.comparison import draw_runs, read_run, table_of_runs
+
+
+def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog, description=__doc__, epilog="example: hhcl report log/demo log/mine --plot runs.png"
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, its data.save_dir")
+    parser.add_argument("--plot", metavar="FILE", help="also draw the curves of all, as .png or .svg")
+    return parser.parse_args(arguments)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Does the work."""
+    runs = [read_run(path) for path in args.runs]
+    print(table_of_runs(runs))
+    if args.plot:
+        draw_runs(runs, args.plot)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
+    args = parse_arguments(arguments, prog)
+    return run_tool(lambda: report(args))

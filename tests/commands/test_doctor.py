@@ -1,0 +1,40 @@
+"""hhcl doctor: what is there, what is wrong, how to mend it."""
+
+import sys
+
+from hhcl_torchreid.commands import main
+
+
+def call(capsys, *words):
+    code = main(["doctor", *map(str, words)])
+    lines = capsys.readouterr().out.splitlines()
+    return code, {line.split()[0]: line for line in lines}, lines
+
+
+def test_a_machine_that_the_tests_run_on_is_well(data_root, capsys):
+    code, found, lines = call(capsys, "--root", data_root)
+    assert code == 0 and lines[-1] == "Nothing is wrong."
+    for name in ("python", "torch", "torchreid", "faiss", "cpu", "configs", "weights", "disk"):
+        assert name in found
+    assert "train.amp auto" in found["cpu"]
+    assert any("market1501" in line for line in lines) and any("synthetic_market" in line for line in lines)
+
+
+def test_faiss_may_be_missing(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    code, found, _ = call(capsys, "--root", tmp_path / "nowhere")
+    assert code == 0 and "PyTorch searches" in found["faiss"]
+
+
+def test_a_broken_package_is_named_with_what_mends_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    code, found, lines = call(capsys)
+    assert code == 1 and "WRONG" in found["timm"]
+    assert any("pip install timm" in line for line in lines) and lines[-1].startswith("1 to mend")
+
+
+def test_an_empty_folder_of_a_data_set_is_wrong(capsys, tmp_path):
+    (tmp_path / "market1501").mkdir()
+    code, _, lines = call(capsys, "--root", tmp_path)
+    assert code == 1
+    assert any("market1501" in line and "empty" in line for line in lines)
