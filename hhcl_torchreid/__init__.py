@@ -6,6 +6,9 @@ The public names are imported when they are first asked for, so that ``hhcl --he
 import sys
 import warnings
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,5 +59,31 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+class _WithDataSets(MetaPathFinder):
+    """Makes the data sets of this package known to torchreid as soon as somebody imports that."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """Gives torchreid's own way of loading, with the data sets behind it."""
+        if fullname != "torchreid":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = _then_data_sets(spec.loader)  # type: ignore[method-assign]
+        return spec
+
+
+def _then_data_sets(loader: Loader) -> Any:
+    execute = loader.exec_module
+
+    def exec_module(module: Any) -> None:
+        execute(module)
+        import_module(_DATASETS, __name__)
+
+    return exec_module
+
+
 if "torchreid" in sys.modules:
     import_module(_DATASETS, __name__)
+else:
+    sys.meta_path.insert(0, _WithDataSets())

@@ -50,6 +50,16 @@ for backend in ("torch", "auto", "auto"):
 """
 
 
+THEN_TORCHREID = """
+import sys
+import hhcl_torchreid
+assert "torch" not in sys.modules and "torchreid" not in sys.modules
+import torchreid
+from hhcl_torchreid._torchreid import image_datasets
+print(*image_datasets())
+"""
+
+
 def run_python(script):
     return subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
@@ -58,6 +68,12 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     result = run_python(LIGHT)
     assert result.returncode == 0, result.stderr
     assert all(f"  {name} " in result.stdout for name in COMMANDS)
+
+
+def test_torchreid_knows_the_data_sets_whoever_is_imported_first():
+    result = run_python(THEN_TORCHREID)
+    assert result.returncode == 0, result.stderr
+    assert "not one of" not in result.stderr and "synthetic" in result.stdout
 
 
 def test_everything_imports_without_faiss_and_without_a_warning_and_says_so_once():
