@@ -1,6 +1,7 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
+import functools
 import os
 import sys
 import textwrap
@@ -33,7 +34,7 @@ from .training import reports
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
 
-__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
+__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run", "system_info"]
 
 LAYERS_OF_TORCHREID = ("classifier", "fc")  # what its networks learn anew, and HHCL's lack
 OF_THE_NETWORK = (
@@ -71,7 +72,8 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
     ):
         cfg = _fit_to_checkpoint(_fit_to_weights(_fit_to_hhcl(cfg)))
         print(f"Show configuration\n{cfg}\n")
-        print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
+        if distributed.is_main():
+            print(f"** System info **\n{system_info()}\n")
         distributed.from_main(lambda: _write_configuration(cfg))
         # Both may make files on first use: rendered images, downloaded weights.
         with distributed.in_turn():
@@ -95,6 +97,12 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         if distributed.is_main():
             _print_summary(cfg, engine)
     return engine
+
+
+@functools.cache
+def system_info() -> str:
+    """Lists versions and hardware as torchreid does, which asks pip for a second: once for all runs of a process."""
+    return str(torchreid.utils.collect_env_info())
 
 
 def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
