@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+import matplotlib.figure  # noqa: F401 (which every run would load)
+import sklearn.metrics  # noqa: F401 (likewise)
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))

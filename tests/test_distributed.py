@@ -76,7 +76,7 @@ def in_two_processes(folder, work, *args):
     folder.mkdir(exist_ok=True)
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hhcl_torchreid.runner"])
+    context.set_forkserver_preload(["hhcl_torchreid.runner", "matplotlib.figure", "sklearn.metrics"])
     workers = [context.Process(target=process, args=(rank, store.port, folder, work, *args)) for rank in range(2)]
     for worker in workers:
         worker.start()

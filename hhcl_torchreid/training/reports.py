@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as image_functional
@@ -74,6 +73,8 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
+    from matplotlib.figure import Figure  # takes a second, for which tools that draw nothing need not wait
+
     panels = (
         ("accuracy on the test set", ("mAP", "rank1")),
         ("loss", ("loss",)),

@@ -1,7 +1,6 @@
 """What the tests of this room share."""
 
 import pytest
-import torch
 
 from hhcl_torchreid.models.backbones import BACKBONES
 
