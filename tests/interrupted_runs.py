@@ -28,6 +28,7 @@ SETTINGS = {
     "model.pretrained": False,
     "model.dropout": 0.2,  # draws from PyTorch's own generator
     "data.sources": "['market1501']",
+    "data.targets": "[]",
     "data.height": 32,
     "data.width": 16,
     "data.workers": 0,

@@ -34,6 +34,7 @@ KINDS = [
     ["hhcl.camera_proxy", "0.5", "hhcl.camera_weight", "entropy", "train.lr_scheduler", "cosine"],
     ["train.fixbase_epoch", "1", "train.staged_lr", "True", "train.bn_groups", "2", "test.identities", "True"],
 ]
+TESTED = ["data.targets", "['market1501']"]
 FIRST_SECONDS = 0.3
 """No run is killed before it has written anything: there is nothing to lose."""
 
@@ -115,7 +116,7 @@ def main():
         while time.monotonic() < ends and kills < args.kills:
             kind = chance.randrange(len(KINDS))
             whole, again = folder / f"whole-{kind}", folder / f"again-{kind}-{kills}"
-            arguments = [[*interrupted_runs.arguments(root, run), *KINDS[kind]] for run in (whole, again)]
+            arguments = [[*interrupted_runs.arguments(root, run), *TESTED, *KINDS[kind]] for run in (whole, again)]
             log = folder / f"{again.name}.txt"
             if kind not in wholes:
                 seconds = run_whole(arguments[0], log)
