@@ -55,6 +55,12 @@ def make_datamanager(data_root):
     return build
 
 
+@pytest.fixture
+def untested(make_datamanager):
+    """A data manager without test sets, for runs whose accuracy nobody looks at."""
+    return make_datamanager(targets=[])
+
+
 @pytest.fixture(scope="session")
 def make_engine(make_datamanager):
     """Builds an engine with a small network, always from the same start."""

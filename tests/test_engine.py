@@ -233,8 +233,8 @@ def test_a_finished_run_is_only_tested_when_resumed(finished_run, make_engine):
     assert again.results["market1501"]["mAP"] == pytest.approx(float(before[-1]["mAP"]))
 
 
-def test_identities_can_stand_in_for_clusters(make_engine, tmp_path):
-    engine = make_engine(labels="identities")
+def test_identities_can_stand_in_for_clusters(make_engine, untested, tmp_path):
+    engine = make_engine(untested, labels="identities")
     engine.run(save_dir=str(tmp_path), max_epoch=1)
     assert adjusted_rand_score([pid for _, pid, _, _ in engine.records], engine.labels) == 1
     assert read_metrics(tmp_path)[-1]["clusters"] == "12"
@@ -247,8 +247,8 @@ def test_identities_can_stand_in_for_clusters(make_engine, tmp_path):
         ({"eps": 0.99999, "k1": 150, "k2": 50}, "a single cluster"),
     ],
 )
-def test_no_two_clusters_stop_the_run_and_name_eps(make_engine, tmp_path, labeler, found):
-    engine = make_engine(labeler=PseudoLabeler(**labeler))
+def test_no_two_clusters_stop_the_run_and_name_eps(make_engine, untested, tmp_path, labeler, found):
+    engine = make_engine(untested, labeler=PseudoLabeler(**labeler))
     with pytest.raises(InputError, match=f"epoch 1 found {found} .*cluster.eps"):
         engine.run(save_dir=str(tmp_path), max_epoch=2)
 
@@ -266,8 +266,10 @@ class FailsFromTheSecondEpoch(PseudoLabeler):
         return labels
 
 
-def test_one_epoch_without_clusters_goes_on_with_the_labels_before_but_two_do_not(make_engine, tmp_path, capsys):
-    engine = make_engine(labeler=FailsFromTheSecondEpoch())
+def test_one_epoch_without_clusters_goes_on_with_the_labels_before_but_two_do_not(
+    make_engine, untested, tmp_path, capsys
+):
+    engine = make_engine(untested, labeler=FailsFromTheSecondEpoch())
     with pytest.raises(InputError, match="epoch 3 found no cluster"):
         engine.run(save_dir=str(tmp_path), max_epoch=5)
     assert torch.equal(engine.labels, engine.labeler.first)
@@ -301,8 +303,8 @@ def test_two_runs_do_not_share_a_folder(make_engine, tmp_path):
     ("iters", "found"),
     [(3, "a loss of nan at epoch 2, iteration 2"), (1, "weights that are no numbers at epoch 2, iteration 1")],
 )
-def test_what_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, tmp_path, iters, found):
-    engine = make_engine(iters=iters)
+def test_what_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, untested, tmp_path, iters, found):
+    engine = make_engine(untested, iters=iters)
     train = engine.train
 
     def spoil_the_second_epoch(**settings):
@@ -319,8 +321,8 @@ def test_what_is_no_number_stops_and_keeps_the_last_checkpoint(make_engine, tmp_
 
 
 @pytest.mark.parametrize("accident", [shutil.rmtree, lambda folder: shutil.move(folder, f"{folder}.moved")])
-def test_a_run_folder_that_vanishes_is_named(make_engine, tmp_path, accident):
-    engine = make_engine()
+def test_a_run_folder_that_vanishes_is_named(make_engine, untested, tmp_path, accident):
+    engine = make_engine(untested)
     train = engine.train
 
     def lose_the_folder(**settings):

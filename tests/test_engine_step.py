@@ -25,8 +25,8 @@ class WaitsForGpu(TorchDispatchMode):
 # Mode "centroid" counts labels, which it takes from the CPU; the dispatcher cannot tell those apart.
 @pytest.mark.parametrize("added", [{}, {"camera_weight": "entropy", "camera_proxy": 0.5, "teacher": 0.9}])
 @pytest.mark.parametrize("mode", ["hard", "hybrid", "hybrid_instances", "harmonic"])
-def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, make_datamanager, tmp_path, mode, added):
-    engine = make_engine(make_datamanager(targets=[]), iters=4, bn_groups=2, mode=mode, **added)
+def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, untested, tmp_path, mode, added):
+    engine = make_engine(untested, iters=4, bn_groups=2, mode=mode, **added)
     step, summaries = engine.forward_backward, []
 
     def watched_step(data):
