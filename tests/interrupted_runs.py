@@ -115,16 +115,16 @@ def interrupted():
 
 
 def out_of_space():
-    """Lets no file grow beyond half a checkpoint, from the second epoch on."""
-    train = ImageHHCLEngine.train
+    """Lets no file grow beyond half a checkpoint, from the first step of the second epoch on."""
+    step = ImageHHCLEngine.forward_backward
 
-    def trap(engine, **settings):
+    def trap(engine, data):
         if engine.epoch == 1:
             size = engine.folder.last_checkpoint.stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
-        train(engine, **settings)
+        return step(engine, data)
 
-    ImageHHCLEngine.train = trap
+    ImageHHCLEngine.forward_backward = trap
 
 
 def run_and_end(ending, root, folder):
