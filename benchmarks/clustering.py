@@ -299,9 +299,9 @@ def print_record(record: Record) -> None:
     print(line + ("  skipped: " + record["skipped"] if "skipped" in record else ""), flush=True)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, print and save; 2 after bad input."""
-    options = parse_arguments()
+    options = parse_arguments(arguments)
     try:
         measure_tasks(options)
     except InputError as error:

@@ -1,6 +1,7 @@
 """A whole run from a configuration: what torchreid's ``scripts/main.py`` is to its engines."""
 
 import contextlib
+import functools
 import os
 import sys
 import textwrap
@@ -34,7 +35,7 @@ from .training.checks import check_groups
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
 
-__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run"]
+__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run", "system_info"]
 
 LAYERS_OF_TORCHREID = ("classifier", "fc")  # what its networks learn anew, and HHCL's lack
 OF_THE_NETWORK = (
@@ -73,7 +74,8 @@ def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
     ):
         cfg = _fit_to_checkpoint(_fit_to_weights(_fit_to_hhcl(cfg)))
         print(f"Show configuration\n{cfg}\n")
-        print(f"** System info **\n{torchreid.utils.collect_env_info()}\n")
+        if distributed.is_main():
+            print(f"** System info **\n{system_info()}\n")
         if not dry_run:
             distributed.from_main(lambda: _write_configuration(cfg))
         # Both may make files on first use: downloaded weights, rendered images.
@@ -116,6 +118,12 @@ def _train_or_test(cfg: CfgNode, engine: ImageHHCLEngine, start_epoch: int) -> N
         _write_identities(cfg, engine)
     if distributed.is_main():
         _print_summary(cfg, engine)
+
+
+@functools.cache
+def system_info() -> str:
+    """Lists versions and hardware as torchreid does, which asks pip for a second: once for all runs of a process."""
+    return str(torchreid.utils.collect_env_info())
 
 
 def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:

@@ -55,6 +55,12 @@ def make_datamanager(data_root):
     return build
 
 
+@pytest.fixture
+def untested(make_datamanager):
+    """A data manager without test sets, for runs whose accuracy nobody looks at."""
+    return make_datamanager(targets=[])
+
+
 @pytest.fixture(scope="session")
 def make_engine(make_datamanager):
     """Builds an engine with a small network, always from the same start."""
@@ -93,5 +99,6 @@ def _same_random_numbers():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    """Tiny images leave a second thread nothing to do but to wait."""
+    torch.set_num_threads(1)

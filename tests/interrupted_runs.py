@@ -1,6 +1,6 @@
 """Runs that come to grief; prints their exit codes as JSON.
 
-``python tests/interrupted_runs.py ROOT FOLDER THREADS ENDING ...``: each runs in a fork of this process, which has
+``python tests/interrupted_runs.py ROOT FOLDER ENDING ...``: each runs in a fork of this process, which has
 started no threads and imported PyTorch only once.
 """
 
@@ -12,6 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
+import matplotlib.figure  # noqa: F401 (which every run would load)
+import sklearn.metrics  # noqa: F401 (likewise)
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
@@ -19,14 +21,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import train_hhcl
 
 from hhcl_torchreid import HybridMemory, ImageHHCLEngine, PseudoLabeler
+from hhcl_torchreid.runner import system_info
 
 SETTINGS = {
     "model.name": "shufflenet_v2_x0_5",
     "model.pretrained": False,
     "model.dropout": 0.2,  # draws from PyTorch's own generator
     "data.sources": "['market1501']",
-    "data.height": 64,
-    "data.width": 32,
+    "data.targets": "[]",
+    "data.height": 32,
+    "data.width": 16,
     "data.workers": 0,
     "sampler.num_instances": 4,
     "train.batch_size": 32,
@@ -111,19 +115,19 @@ def interrupted():
 
 
 def out_of_space():
-    """Lets no file grow beyond half a checkpoint, from the second epoch on."""
-    train = ImageHHCLEngine.train
+    """Lets no file grow beyond half a checkpoint, from the first step of the second epoch on."""
+    step = ImageHHCLEngine.forward_backward
 
-    def trap(engine, **settings):
+    def trap(engine, data):
         if engine.epoch == 1:
             size = engine.folder.last_checkpoint.stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
-        train(engine, **settings)
+        return step(engine, data)
 
-    ImageHHCLEngine.train = trap
+    ImageHHCLEngine.forward_backward = trap
 
 
-def run_and_end(ending, root, folder, threads):
+def run_and_end(ending, root, folder):
     """The exit code of one run, negative if a signal killed it; what it printed is in ``ENDING.txt``."""
     process = os.fork()
     if process == 0:
@@ -133,7 +137,7 @@ def run_and_end(ending, root, folder, threads):
             os.dup2(output, 1)
             os.dup2(output, 2)
             globals()[ending]()
-            torch.set_num_threads(threads)  # as where the results are compared
+            torch.set_num_threads(1)  # as where the results are compared
             code = train_hhcl.main(arguments(root, folder / ending))
             sys.stdout.flush()
             sys.stderr.flush()
@@ -143,5 +147,6 @@ def run_and_end(ending, root, folder, threads):
 
 
 if __name__ == "__main__":
-    root, folder, threads, *endings = sys.argv[1:]
-    print(json.dumps({ending: run_and_end(ending, root, Path(folder), int(threads)) for ending in endings}))
+    root, folder, *endings = sys.argv[1:]
+    system_info()  # which every run would ask for
+    print(json.dumps({ending: run_and_end(ending, root, Path(folder)) for ending in endings}))

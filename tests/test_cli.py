@@ -10,12 +10,19 @@ import pytest
 from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.errors import InputError
 
-TOOL = "import os, signal, sys, time; from hhcl_torchreid.cli import run_tool; sys.exit(run_tool(lambda: {work}))"
+TWO_ENDS = """
+import os, sys
+from hhcl_torchreid.cli import run_tool
 
-
-def run(work, **settings):
-    command = [sys.executable, "-c", TOOL.format(work=work)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+reader, writer = os.pipe()
+os.close(reader)
+process = os.fork()
+if process == 0:
+    os.dup2(writer, 1)
+    sys.exit(run_tool(lambda: print("x" * 100_000)))
+code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+sys.exit(run_tool(lambda: print("\\u4eba", code)))
+"""
 
 
 def fail():
@@ -39,11 +46,8 @@ def test_signals_have_the_exit_codes_that_shells_expect(number, code, capsys):
 
 
 def test_nobody_reads_the_output_and_a_terminal_lacks_letters():
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-c", TOOL.format(work="print('x' * 100_000)")]
-    closed = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writer)
-    assert closed.returncode == 141 and "Traceback" not in closed.stderr and "BrokenPipe" not in closed.stderr
-    poor = run("print('\\u4eba')", env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (poor.returncode, poor.stdout) == (0, "\\u4eba\n")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-c", TWO_ENDS]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stdout) == (0, "\\u4eba 141\n")
+    assert "Traceback" not in ended.stderr and "BrokenPipe" not in ended.stderr

@@ -29,6 +29,7 @@ SETTINGS = {
     "model.name": "osnet_x0_25",
     "model.pretrained": False,
     "model.load_weights": REPOSITORY / "weights" / "osnet_x0_25_rendered.pth",
+    "data.targets": "[]",
     "data.height": 64,
     "data.width": 32,
     "data.workers": 0,
@@ -42,7 +43,6 @@ SETTINGS = {
     "cluster.min_samples": 2,
     "engine.iters": 3,
     "hhcl.teacher": 0.9,
-    "test.eval_freq": -1,
     "train.amp": "off",
     "use_gpu": False,
 }
@@ -76,7 +76,7 @@ def in_two_processes(folder, work, *args):
     folder.mkdir(exist_ok=True)
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hhcl_torchreid.runner"])
+    context.set_forkserver_preload(["hhcl_torchreid.runner", "matplotlib.figure", "sklearn.metrics"])
     workers = [context.Process(target=process, args=(rank, store.port, folder, work, *args)) for rank in range(2)]
     for worker in workers:
         worker.start()
@@ -86,14 +86,6 @@ def in_two_processes(folder, work, *args):
     errors = "".join((folder / f"error{rank}.txt").read_text() for rank in range(2))
     assert [worker.exitcode for worker in workers] == [0, 0], errors
     return [torch.load(folder / f"result{rank}.pt", weights_only=True) for rank in range(2)], errors
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def metrics(folder):

@@ -25,8 +25,8 @@ class WaitsForGpu(TorchDispatchMode):
 # Mode "centroid" counts labels, which it takes from the CPU; the dispatcher cannot tell those apart.
 @pytest.mark.parametrize("added", [{}, {"camera_weight": "entropy", "camera_proxy": 0.5, "teacher": 0.9}])
 @pytest.mark.parametrize("mode", ["hard", "hybrid", "hybrid_instances", "harmonic"])
-def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, tmp_path, mode, added):
-    engine = make_engine(iters=4, bn_groups=2, mode=mode, **added)
+def test_a_step_brings_no_value_to_the_cpu_until_it_is_printed(make_engine, untested, tmp_path, mode, added):
+    engine = make_engine(untested, iters=4, bn_groups=2, mode=mode, **added)
     step, summaries = engine.forward_backward, []
 
     def watched_step(data):
@@ -92,6 +92,7 @@ def fill_up():
 
 def test_from_the_bank_to_the_last_convolution_all_is_channels_last(data_root, tmp_path):
     settings = {"data.root": str(data_root), "data.height": 64, "data.width": 32, "data.workers": 0}
+    settings |= {"data.targets": []}
     settings |= {"model.name": "resnet18", "model.pretrained": False, "use_gpu": False, "data.save_dir": str(tmp_path)}
     settings |= {"sampler.num_instances": 4, "train.batch_size": 16, "train.bn_groups": 2, "engine.iters": 1}
     settings |= {"cluster.k1": 8, "cluster.k2": 3, "cluster.min_samples": 2, "cluster.eps": 0.6, "train.amp": "off"}

@@ -22,15 +22,6 @@ MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 SIZE = {"data.height": 64, "data.width": 32, "data.norm_mean": MEAN, "data.norm_std": STD}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny images leave a second thread nothing to do but to wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def save_model(path, name, **settings):
     torch.manual_seed(0)
     model = build_model(name, pretrained=False, **settings).eval()

@@ -33,7 +33,7 @@ ENDINGS = {
 def ended_runs(data_root, tmp_path_factory):
     """A folder with one run for each of ``ENDINGS``, and their exit codes."""
     folder = tmp_path_factory.mktemp("runs")
-    script = [sys.executable, interrupted_runs.__file__, data_root, folder, torch.get_num_threads(), *ENDINGS]
+    script = [sys.executable, interrupted_runs.__file__, data_root, folder, *ENDINGS]
     finished = subprocess.run([str(part) for part in script], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
     return folder, json.loads(finished.stdout)

@@ -21,6 +21,7 @@ __all__ = ["encode", "pairs_within"]
 MEMORY_BUDGET = 128 << 20
 BLOCKS_AT_LEAST = 32
 GROUPS = 16
+ROWS_AT_LEAST = 64  # of a block or group: fewer take as long
 # Stored similarities must not be zero, which SciPy would drop: this lifts [-1, 1] to [1, 3].
 LIFT = 2
 # How much of the least overlap may hide in the columns that the search for close rows leaves out. More makes the search
@@ -61,7 +62,7 @@ def encode(
         lifted = lifted + _unlisted(features, _pattern(expanded - _pattern(lifted)), start)
         return _normalized(lifted, weigh, start)
 
-    rows = min(rows_within(memory_budget, 64 * k1 * half), -(-num_rows // BLOCKS_AT_LEAST))
+    rows = min(rows_within(memory_budget, 64 * k1 * half), max(ROWS_AT_LEAST, -(-num_rows // BLOCKS_AT_LEAST)))
     blocks = map_blocks(num_rows, rows, expand, "the k-reciprocal encoding", torch.get_num_threads())
     encoding = sparse.vstack(blocks, format="csr")
     if averaged.shape[1] > 1:
@@ -111,7 +112,8 @@ def pairs_within(encoding: sparse.csr_matrix, max_distance: float, memory_budget
             threads,
         )
 
-    groups = map_blocks(num_rows, -(-num_rows // GROUPS), compare_group, "the Jaccard distances")
+    rows_of_group = max(ROWS_AT_LEAST, -(-num_rows // GROUPS))
+    groups = map_blocks(num_rows, rows_of_group, compare_group, "the Jaccard distances")
     first, second, distances = (torch.cat(parts) for parts in zip(*chain.from_iterable(groups), strict=True))
     return first, second, distances
 

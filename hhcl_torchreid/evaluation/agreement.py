@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import Tensor
 
 __all__ = ["agreement", "camera_agreement"]
@@ -23,6 +22,9 @@ def agreement(labels: Tensor, identities: NDArray[np.int64]) -> dict[str, float]
     known = identities >= 0
     if not known.any():
         return {}
+    # It takes a second, for which what knows no identities need not wait.
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     return {
         "ari": float(adjusted_rand_score(identities[known], singles[known])),
         "nmi": float(normalized_mutual_info_score(identities[known], singles[known])),

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
@@ -142,6 +141,8 @@ def draw_clusters_by_eps(lines: Sequence[ClustersAtEps], path: str | Path) -> No
     Raises:
         InputError: it cannot be written, or not as this kind of picture.
     """
+    from matplotlib.figure import Figure  # takes a second, for which tools that draw nothing need not wait
+
     figure = Figure(figsize=(7, 6.5), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
     eps = [line.eps for line in lines]

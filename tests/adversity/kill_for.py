@@ -23,6 +23,7 @@ import train_hhcl  # noqa: E402
 
 from hhcl_torchreid.checkpoint import load_checkpoint  # noqa: E402
 from hhcl_torchreid.rendering import render_market1501  # noqa: E402
+from hhcl_torchreid.runner import system_info  # noqa: E402
 
 KINDS = [
     ["train.precise_bn", "2"],
@@ -33,6 +34,7 @@ KINDS = [
     ["hhcl.camera_proxy", "0.5", "hhcl.camera_weight", "entropy", "train.lr_scheduler", "cosine"],
     ["train.fixbase_epoch", "1", "train.staged_lr", "True", "train.bn_groups", "2", "test.identities", "True"],
 ]
+TESTED = ["data.targets", "['market1501']"]
 FIRST_SECONDS = 0.3
 """No run is killed before it has written anything: there is nothing to lose."""
 
@@ -103,6 +105,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", help="folder of the data sets (default: market1501 is rendered)")
     args = parser.parse_args()
+    system_info()  # which every run would ask for
     chance, ends, kills = random.Random(args.seed), time.monotonic() + args.seconds, 0
     with tempfile.TemporaryDirectory() as place:
         root, folder = args.root, Path(place)
@@ -112,9 +115,8 @@ def main():
         wholes = {}
         while time.monotonic() < ends and kills < args.kills:
             kind = chance.randrange(len(KINDS))
-            settings = ["data.height", "32", "data.width", "16", *KINDS[kind]]
             whole, again = folder / f"whole-{kind}", folder / f"again-{kind}-{kills}"
-            arguments = [[*interrupted_runs.arguments(root, run), *settings] for run in (whole, again)]
+            arguments = [[*interrupted_runs.arguments(root, run), *TESTED, *KINDS[kind]] for run in (whole, again)]
             log = folder / f"{again.name}.txt"
             if kind not in wholes:
                 seconds = run_whole(arguments[0], log)

@@ -1,33 +1,17 @@
-import importlib.util
-import subprocess
-import sys
-from pathlib import Path
-
+import clustering as benchmark
 import numpy as np
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "clustering.py"
 
-
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("clustering_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def measure(benchmark, *arguments, **task):
+def measure(*arguments, **task):
     options = benchmark.parse_arguments(["--dimensions", "16", "--device", "cpu", *arguments])
     task = {"images": 300, "epoch": "late", **task}
     return {code: run(task, options) for code, run in benchmark.measures_of(options).items()}
 
 
-def test_every_line_has_its_numbers(benchmark):
-    results = measure(benchmark)
+def test_every_line_has_its_numbers():
+    results = measure()
     assert list(results) == ["ours", "search torch", "search faiss", "product", "scikit-learn"]
     ours, labels = results["ours"]
     assert ours["clusters"] == labels.max() + 1 > 1
@@ -38,24 +22,24 @@ def test_every_line_has_its_numbers(benchmark):
         assert results[code][0]["neighbors"] >= 0
 
 
-def test_re_ranking_is_compared_with_torchreids(benchmark):
-    results = measure(benchmark, "--rerank", "100", "200", queries=100)
+def test_re_ranking_is_compared_with_torchreids():
+    results = measure("--rerank", "100", "200", queries=100)
     assert list(results) == ["re-ranking", "torchreid"]
     assert results["torchreid"][0]["largest difference"] < 1e-5
 
 
-def test_what_does_not_fit_is_skipped_with_a_word(benchmark):
-    results = measure(benchmark, "--rerank", "100", "200", "--official-limit", "299", queries=100)
+def test_what_does_not_fit_is_skipped_with_a_word():
+    results = measure("--rerank", "100", "200", "--official-limit", "299", queries=100)
     assert results["torchreid"] == ({"skipped": "N x N matrices, above --official-limit 299"}, None)
 
 
-def test_features_are_the_same_each_time(benchmark):
+def test_features_are_the_same_each_time():
     one, other = (benchmark.make_features(50, 8, "early", seed=3) for _ in range(2))
     assert torch.equal(one, other)
     assert not torch.equal(one, benchmark.make_features(50, 8, "early", seed=4))
 
 
-def test_a_folder_that_is_not_the_authors_is_named(benchmark, tmp_path, capsys):
+def test_a_folder_that_is_not_the_authors_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         benchmark.parse_arguments(["--official", str(tmp_path)])
     assert "holds no hhcl/utils/faiss_rerank.py" in capsys.readouterr().err
@@ -70,15 +54,14 @@ def test_a_folder_that_is_not_the_authors_is_named(benchmark, tmp_path, capsys):
         (["--json", "nowhere/results.json"], "--json nowhere/results.json lies in a folder that does not exist"),
     ],
 )
-def test_bad_arguments_are_named(benchmark, arguments, words, capsys):
+def test_bad_arguments_are_named(arguments, words, capsys):
     with pytest.raises(SystemExit, match="2"):
         benchmark.parse_arguments(arguments)
     assert words in capsys.readouterr().err
 
 
-def test_bad_settings_end_with_a_sentence():
+def test_bad_settings_end_with_a_sentence(capsys):
     small = ["--images", "50", "--dimensions", "8", "--device", "cpu", "--ours-only"]
-    run = subprocess.run([sys.executable, SCRIPT, *small, "--eps", "2"], capture_output=True, text=True)
-    assert run.returncode == 2
-    assert "error: cluster.eps is 2.0: give one number between 0 and 1" in run.stderr
-    assert "Traceback" not in run.stderr
+    assert benchmark.main([*small, "--eps", "2"]) == 2  # by the process that measures
+    error = capsys.readouterr().err
+    assert error.startswith("error: cluster.eps is 2.0: give one number between 0 and 1") and error.count("\n") == 1

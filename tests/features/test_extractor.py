@@ -29,15 +29,6 @@ MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 ODD_NAMES = ("two words.png", 'it\'s "quoted".png', "<b>&amp;.png", "人物 Ünïcode.png")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny images leave a second thread nothing to do but to wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def shuffle_statistics(model):
     """Running statistics and necks away from their start, where they would change nothing."""
     for layer in model.modules():

@@ -1,18 +1,8 @@
 """What the tests of this room share."""
 
 import pytest
-import torch
 
 from hhcl_torchreid.models.backbones import BACKBONES
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny images leave a second thread nothing to do but to wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -25,15 +25,6 @@ REPOSITORY = Path(__file__).parents[2]
 ODD_NAMES = ("two words.png", 'it\'s "quoted".png', "<b>&amp;,;.png", "人物 Ünïcode.png", "new\nline.png")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny images leave a second thread nothing to do but to wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     return save_model(tmp_path_factory.mktemp("model") / "model-best.pth.tar", seed=0)

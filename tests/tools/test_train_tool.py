@@ -266,13 +266,10 @@ def test_setting_without_value(capsys):
     assert_one_sentence(train_hhcl.main(["cluster.eps"]), capsys.readouterr().err, "cluster.eps")
 
 
-def test_checkpoint_of_another_model(call, tmp_path):
-    call()
-    last = tmp_path / "log" / "model" / "model-last.pth.tar"
+def test_checkpoint_of_another_model(call, finished_run):
     for key in ("model__load_weights", "model__resume"):
-        code, _, error = call(model__name="osnet_x0_25", **{key: last})
-        assert_one_sentence(code, error, last)
-    assert "shufflenet_v2_x0_5" in call(model__name="osnet_x0_25", model__load_weights=last)[2]
+        code, _, error = call(model__name="osnet_x0_25", **{key: finished_run})
+        assert_one_sentence(code, error, finished_run, "shufflenet_v2_x0_5")
 
 
 def full_device(*_, **__):

@@ -12,7 +12,7 @@ def test_with_one_camera_a_run_is_that_of_plain_hhcl_and_says_so_once(
     losses, said = [], []
     for name, settings in {"plain": {}, "cameras": {"camera_weight": "entropy", "camera_proxy": 0.5}}.items():
         if layout == "unknown cameras":
-            datamanager = make_datamanager()
+            datamanager = make_datamanager(targets=[])
             records = datamanager.train_loader.dataset.train
             records[:] = [(path, identity, -1, dataset) for path, identity, _, dataset in records]
         else:
@@ -28,7 +28,7 @@ def test_with_one_camera_a_run_is_that_of_plain_hhcl_and_says_so_once(
 
 
 def test_cameras_of_two_data_sets_that_are_joined_have_proxies_of_their_own(make_engine, make_datamanager, tmp_path):
-    datamanager = make_datamanager(sources=["market1501", "synthetic"])
+    datamanager = make_datamanager(sources=["market1501", "synthetic"], targets=[])
     engine = make_engine(datamanager, iters=1, camera_proxy=0.5, camera_weight="entropy")
     engine.run(save_dir=str(tmp_path), max_epoch=1)
     by_name = [
@@ -43,8 +43,8 @@ def test_cameras_of_two_data_sets_that_are_joined_have_proxies_of_their_own(make
     assert all(names[camera] == path.rsplit("/", 2)[0] for (path, *_), camera in of_image.items())
 
 
-def test_a_run_counts_the_clusters_that_one_camera_fills(make_engine, tmp_path):
-    engine = make_engine(iters=1)
+def test_a_run_counts_the_clusters_that_one_camera_fills(make_engine, untested, tmp_path):
+    engine = make_engine(untested, iters=1)
     engine.run(save_dir=str(tmp_path), max_epoch=1)
     cameras_of = [
         set(engine.images.cameras[engine.labels == label].tolist()) for label in range(engine.labels.max() + 1)

@@ -98,7 +98,7 @@ def test_a_warm_up_goes_on_from_its_saved_state(kind, done, tmp_path):
 def test_a_run_that_warms_up_resumes_to_the_bit_and_not_without_its_warm_up(data_root, tmp_path, capsys):
     def train(folder, **settings):
         settings = {"train.warmup_epochs": 1, "train.stepsize": [1], "engine.iters": 1, "train.amp": "off", **settings}
-        settings |= {"data.save_dir": tmp_path / folder, "test.eval_freq": -1}
+        settings |= {"data.save_dir": tmp_path / folder, "data.targets": "[]", "data.height": 32, "data.width": 16}
         return train_hhcl.main(["--root", str(data_root), *pairs({**SMALL, **settings})])
 
     assert train("whole", **{"train.max_epoch": 3}) == 0

@@ -48,8 +48,8 @@ def finished_run(tmp_path_factory, make_engine):
     return engine, folder
 
 
-def test_it_is_the_average_of_the_weights_after_every_step_and_copies_buffers(make_engine, tmp_path):
-    engine = make_engine(teacher=0.9)
+def test_it_is_the_average_of_the_weights_after_every_step_and_copies_buffers(make_engine, untested, tmp_path):
+    engine = make_engine(untested, teacher=0.9)
     step, weights = engine.forward_backward, []
 
     def recorded_step(data):
@@ -116,11 +116,13 @@ def test_a_resumed_run_ends_as_the_whole_run(finished_run, make_engine, tmp_path
 
 
 @pytest.mark.parametrize("had", [True, False])
-def test_a_run_is_not_gone_on_with_where_there_was_a_teacher_and_is_none_or_the_reverse(make_engine, tmp_path, had):
-    make_engine(iters=1, teacher=0.9 * had).run(save_dir=str(tmp_path), max_epoch=1)
+def test_a_run_is_not_gone_on_with_where_there_was_a_teacher_and_is_none_or_the_reverse(
+    make_engine, untested, tmp_path, had
+):
+    make_engine(untested, iters=1, teacher=0.9 * had).run(save_dir=str(tmp_path), max_epoch=1)
     word = "with" if had else "without"
     with pytest.raises(InputError, match=rf"was trained {word} a teacher: set hhcl.teacher .*model.load_weights$"):
-        make_engine(teacher=0.9 * (not had)).resume(tmp_path / "model" / "model-last.pth.tar")
+        make_engine(untested, teacher=0.9 * (not had)).resume(tmp_path / "model" / "model-last.pth.tar")
 
 
 def test_the_network_that_learns_is_the_same_in_memory_format_as_without(make_engine):
