@@ -24,9 +24,9 @@ FEWEST_FRAMES = 2
 FEWEST_PAIRS = 10
 LIKE_STRANGERS = 0.1
 """A track is split where its two parts differ as much as all but this share of the people seen together do."""
-JOINED, ENOUGH_PAIRS = 0.05, 50
-"""Of the pairs of tracks seen together, what a clustering may take for one person and still be trusted; and how many
-pairs it takes to say so."""
+JOINED, ENOUGH_PAIRS = 0.2, 50
+"""Of the pairs of tracks seen together, what a clustering may take for one person and still be trusted, as they are
+parted afterwards; and how many pairs it takes to say so."""
 SAME_BOX = 0.5
 """Two boxes of one frame are one person's if they overlap by more than this share of their union, in most frames."""
 
