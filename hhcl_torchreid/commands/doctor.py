@@ -67,7 +67,10 @@ def check_packages(findings: Findings) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 module = import_module(name)
         except Exception as error:  # a broken installation may raise anything
-            findings.wrong(name, f"cannot be imported ({type(error).__name__}: {error})", way_out)
+            is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
+            anew = f"what is wrong above first; else {way_out}, from the index that PyTorch is from"
+            found = f"cannot be imported ({type(error).__name__}: {error})"
+            findings.wrong(name, found, way_out if is_missing else anew)
         else:
             version = getattr(module, "__version__", "") or "installed"
             if name == "torchreid":

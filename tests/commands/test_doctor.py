@@ -33,6 +33,15 @@ def test_a_broken_package_is_named_with_what_mends_it(monkeypatch, capsys):
     assert any("pip install timm" in line for line in lines) and lines[-1].startswith("1 to mend")
 
 
+def test_a_package_that_does_not_go_with_pytorch_is_another_matter(monkeypatch, tmp_path, capsys):
+    (tmp_path / "gdown.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "gdown", raising=False)
+    code, found, lines = call(capsys)
+    assert code == 1 and "nms does not exist" in found["gdown"]
+    assert any("from the index that PyTorch is from" in line for line in lines)
+
+
 def test_an_empty_folder_of_a_data_set_is_wrong(capsys, tmp_path):
     (tmp_path / "market1501").mkdir()
     code, _, lines = call(capsys, "--root", tmp_path)
