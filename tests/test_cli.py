@@ -19,7 +19,7 @@ os.close(reader)
 process = os.fork()
 if process == 0:
     os.dup2(writer, 1)
-    sys.exit(run_tool(lambda: print("x" * 100_000)))
+    sys.exit(run_tool(lambda: print("so little that Python keeps it until it ends")))
 code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 sys.exit(run_tool(lambda: print("\\u4eba", code)))
 """
@@ -46,7 +46,7 @@ def test_signals_have_the_exit_codes_that_shells_expect(number, code, capsys):
 
 
 def test_nobody_reads_the_output_and_a_terminal_lacks_letters():
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": ""}
     command = [sys.executable, "-c", TWO_ENDS]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (ended.returncode, ended.stdout) == (0, "\\u4eba 141\n")
