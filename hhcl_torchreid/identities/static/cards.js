@@ -46,10 +46,11 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
       const ordered = [...found, ...alternating(identity).filter((image) => !isFound.has(image))];
       const strip = element("div", { className: identity.images.length > 8 ? "strip two" : "strip" },
         ...ordered.slice(0, TILES_PER_CARD).map((image) => tile(image, isFound.has(image) ? "found" : "")));
-      return card(`${nameOf(identity.number)}, ${facts(identity)}`, () => open(identity.number, found[0]), false,
+      const tightness = `tightness ${decimals(identity.tightness)}`;
+      return card([nameOf(identity.number), facts(identity), tightness, ...found.slice(0, 1).map((image) => data.path[image])].join(" "), () => open(identity.number, found[0]), false,
         element("div", { className: "head" },
-          element("h2", {}, nameOf(identity.number)),
-          element("p", {}, facts(identity)),
+          element("h2", {}, nameOf(identity.number)), " ",
+          element("p", {}, facts(identity)), " ",
           element("p", { title: "Mean similarity of its images to their centroid" },
             "tightness ", gauge(identity.tightness), ` ${decimals(identity.tightness)}`)),
         strip,
@@ -100,7 +101,7 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
       const isApart = !isMerged && people.areApart(left, right);
       const side = (number) => element("div", { className: "side" }, element("h3", {}, nameOf(number)),
         element("span", {}, facts(people.identity(number))), typical(number));
-      if (left < 0 || right < 0) return element("article", { className: "card" }, "Nothing is left of one of them.");
+      if (left < 0 || right < 0) return element("div", { className: "card", tabIndex: 0, role: "group" }, "Nothing is left of one of them.");
       return card(`${nameOf(left)} and ${nameOf(right)}: one person?`, () => (isMerged ? open(left) : openPair(left, right)), true,
         element("div", { className: "case pair" }, side(left), isMerged ? null : side(right)),
         element("p", { className: "file" }, `similarity ${decimals(similarity)}`),
@@ -115,13 +116,13 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
 
   // Two cards of one thing look alike if these are equal.
   const looks = (number) => (number < 0 ? number : people.identity(number).version);
-  const ofImage = (image) => [groupOf(image), people.isAnswered(image), people.now(data.identity[image]),
+  const ofImage = (image) => [image, groupOf(image), people.isAnswered(image), people.now(data.identity[image]),
     looks(people.now(data.identity[image])), people.nearest(image), looks(people.nearest(image)), groupOf(image) < 0 ? "" : nameOf(groupOf(image))];
   const LOOKS = {
     identities: ({ number, version }) => [number, version],
     merges: ([one, other]) => {
       const [left, right] = [people.now(one), people.now(other)];
-      return [left, right, looks(left), looks(right), left !== right && people.areApart(left, right)];
+      return [one, other, left, right, looks(left), looks(right), left !== right && people.areApart(left, right)];
     },
     hard: ofImage,
     outliers: ofImage,
@@ -135,7 +136,18 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
     return made;
   }
 
-  // Draws again what an answer has changed.
+  // What was drawn already and looks the same stays.
+  function fill(results, items) {
+    const { view, query } = state();
+    const drawn = new Map([...results.children].map((one) => [one.looks, one]));
+    const focused = document.activeElement.closest(".card");
+    const isSame = results.dataset.view === view && results.dataset.query === query;
+    Object.assign(results.dataset, { view, query });
+    results.replaceChildren(...items.map((item) => (isSame && drawn.get(LOOKS[view](item).join())) || make(item)));
+    if (isSame && focused?.isConnected) focused.focus({ preventScroll: true });
+  }
+
+  // Draws again what an answer has changed, in its place.
   function renew(cards, items) {
     for (const [place, item] of items.entries()) {
       if (cards[place].looks === LOOKS[state().view](item).join()) continue;
@@ -146,5 +158,5 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
     }
   }
 
-  return { make, renew };
+  return { fill, renew };
 };

@@ -50,8 +50,8 @@ window.identityDialog = ({ data, people, elements, suggestions, act, state, chan
     const next = [...all.slice(here + 1), ...all.slice(0, Math.max(0, here)).reverse()].find((image) => !concerned.has(image));
     const hadFocus = document.activeElement?.closest(".grid, .choices") !== null;
     ticked.clear();
+    change({ open: state().open, image: next === undefined ? "" : String(next) }, { isDrawn: false });
     how(images);
-    if (state().open !== "" && people.identity(Number(state().open))?.images.includes(next)) change({ open: state().open, image: String(next) });
     if (hadFocus) focusChosen();
   }
 
@@ -95,6 +95,7 @@ window.identityDialog = ({ data, people, elements, suggestions, act, state, chan
     const image = chosen();
     for (const one of dialog.querySelectorAll(".grid button")) {
       one.ariaPressed = String(Number(one.dataset.image) === image);
+      one.parentElement.classList.toggle("answered", people.isAnswered(Number(one.dataset.image)));
       // An identity opens at its beginning, unless one image of it was asked for.
       if (opens && one.ariaPressed === "true") one.focus({ preventScroll: state().image === "" });
     }
@@ -186,6 +187,7 @@ window.identityDialog = ({ data, people, elements, suggestions, act, state, chan
     box?.click();
   }
 
+  dialog.addEventListener("cancel", close); // before the next key
   dialog.addEventListener("close", close);
   dialog.addEventListener("click", (event) => event.target === dialog && close());
   return { draw, step, tickFocused };

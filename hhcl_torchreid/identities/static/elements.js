@@ -93,7 +93,7 @@ window.pageElements = (data, people) => {
 
   // With buttons inside, a card is a group of them that opens too.
   function card(label, open, hasButtons, ...children) {
-    const made = element("article", { className: "card", tabIndex: 0, role: hasButtons ? "group" : "button", ariaLabel: label }, ...children);
+    const made = element("div", { className: "card", tabIndex: 0, role: hasButtons ? "group" : "button", ariaLabel: label }, ...children);
     made.onclick = open;
     made.onkeydown = (event) => {
       if (event.target === made && (event.key === "Enter" || event.key === " ")) {

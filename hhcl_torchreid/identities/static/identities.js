@@ -18,24 +18,25 @@ window.byIdentity = (data) => {
   data.identity.forEach((number, image) => number !== OUTLIER && (first[number] ||= []).push(image));
   for (const [number, images] of first.entries()) groups.set(number, make(number, images.sort(typicalFirst)));
 
-  let ofTrack;
+  let pieces;
 
-  // A track is answered as a whole; an image without one is alone.
+  // A track is answered as a whole, as far as it is of one identity of the result; an image without one is alone.
   function unit(image) {
+    const piece = (other) => data.track[other] * (first.length + 1) + data.identity[other];
     if (data.track[image] < 0) return [image];
-    if (!ofTrack) {
-      ofTrack = new Map();
+    if (!pieces) {
+      pieces = new Map();
       data.track.forEach((track, other) => {
-        if (!ofTrack.has(track)) ofTrack.set(track, []);
-        ofTrack.get(track).push(other);
+        if (!pieces.has(piece(other))) pieces.set(piece(other), []);
+        pieces.get(piece(other)).push(other);
       });
-      for (const images of ofTrack.values()) images.sort(typicalFirst);
+      for (const images of pieces.values()) images.sort(typicalFirst);
     }
-    return ofTrack.get(data.track[image]);
+    return pieces.get(piece(image));
   }
 
-  // The image that answers about a track name: the most typical one of those in its identity.
-  const lead = (image) => unit(image).find((other) => group[other] === group[image]);
+  // The image that answers about a track name.
+  const lead = (image) => unit(image)[0];
 
   function typicalFirst(a, b) {
     return (data.similarity[b] ?? -1) - (data.similarity[a] ?? -1) || a - b;
@@ -120,6 +121,13 @@ window.byIdentity = (data) => {
     return [...counts].sort((a, b) => b[1] - a[1]);
   }
 
+  // Also of those without an identity.
+  function imagesOf(number) {
+    const images = [];
+    for (let image = 0; image < group.length; image += 1) if (group[image] === number) images.push(image);
+    return images;
+  }
+
   // ---------------------------------------------------------------- names
 
   let named;
@@ -194,7 +202,7 @@ window.byIdentity = (data) => {
   }
 
   function count(image, number) {
-    asked.set(unit(image)[0], (asked.get(unit(image)[0]) ?? 0) + number);
+    asked.set(lead(image), (asked.get(lead(image)) ?? 0) + number);
   }
 
   function restore(map, where, before) {
@@ -207,9 +215,9 @@ window.byIdentity = (data) => {
     groupOf: (image) => group[image],
     identity: (number) => groups.get(number),
     identities: () => [...groups.values()].sort((a, b) => a.number - b.number),
-    clustered: () => group.reduce((sum, number) => sum + (number >= 0), 0),
-    imagesOf: (number) => data.path.map((_, image) => image).filter((image) => group[image] === number),
-    isAnswered: (image) => asked.get(unit(image)[0]) > 0,
+    clustered: () => group.length - imagesOf(OUTLIER).length - imagesOf(NOBODY).length,
+    imagesOf,
+    isAnswered: (image) => asked.get(lead(image)) > 0,
     areApart: (one, other) => isApart((image) => group[image] === one, other),
     nearest: (image) => now(data.runnerUp[image]),
     links: () => [...links.values()],

@@ -20,7 +20,7 @@ window.pageKeys = ({ act, change, identityDialog, looks, topDialog, setView }) =
     d: looks.switchTheme, "+": () => looks.brighten(1), "-": () => looks.brighten(-1), u: act.undo, U: act.redo, s: act.save,
   };
   const ON_PAGE = {
-    ...Object.fromEntries(["identities", "hard", "outliers", "merges", "nobody"].map((view, index) => [index + 1, () => setView(view)])),
+    ...Object.fromEntries(["identities", "hard", "outliers", "merges", "nobody"].map((view, index) => [index + 1, () => askIn(view)])),
     "/": () => byId("query").focus(),
     "?": () => byId("keys").showModal(),
     n: turnPage(":last-child"),
@@ -38,20 +38,20 @@ window.pageKeys = ({ act, change, identityDialog, looks, topDialog, setView }) =
     ArrowLeft: () => walk(pictures(), -1)?.click(),
   };
 
-  // Without a card in focus, the first one that waits for an answer is meant.
-  function scope(dialog) {
-    if (dialog) return dialog;
-    const focused = document.activeElement.closest(".card");
-    const waiting = focused ?? cards().find((card) => !card.matches(".answered"));
-    if (!focused) waiting?.focus();
-    return waiting;
+  const nextQuestion = () => cards().find((card) => card.matches(":has([data-key]):not(.answered)"))?.focus();
+
+  function askIn(view) {
+    setView(view);
+    nextQuestion();
   }
 
+  // Without a card in focus nobody has seen a question: the key goes to the first one and answers nothing yet.
   function pressed(key, dialog) {
     if (!/^[a-z]$/.test(key) || dialog === byId("keys")) return null;
-    if (!dialog && !document.querySelector(`#results [data-key="${key}"]`)) return null;
-    const button = scope(dialog)?.querySelector(`[data-key="${key}"]`);
-    return button ? () => button.click() : null;
+    const scope = dialog ?? document.activeElement.closest(".card");
+    const button = scope?.querySelector(`[data-key="${key}"]`);
+    if (button) return () => button.click();
+    return !scope && document.querySelector(`#results [data-key="${key}"]`) ? nextQuestion : null;
   }
 
   addEventListener("keydown", (event) => {

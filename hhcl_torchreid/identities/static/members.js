@@ -33,9 +33,8 @@ window.identityMembers = ({ data, people, elements }, { isFound, choose, tick, i
 
   // The picture is a button, and its tick stands beside it.
   function member(identity, image) {
-    const similarity = decimals(people.similarityTo(identity.number, image));
     const button = element("button", { type: "button", dataset: { image }, onclick: () => choose(image) },
-      tile(image, isFound(image) ? "found" : ""), people.isAnswered(image) ? `${similarity} ✓` : similarity);
+      tile(image, isFound(image) ? "found" : ""), decimals(people.similarityTo(identity.number, image)));
     const box = element("input", { type: "checkbox", checked: isTicked(image), ariaLabel: `Tick ${data.path[image]}` });
     box.onchange = () => tick(image, box.checked);
     return element("div", { className: "member" }, button, box);

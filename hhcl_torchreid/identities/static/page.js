@@ -39,13 +39,13 @@
     return `#${new URLSearchParams(kept)}`;
   }
 
-  function change(changes, { asStep = false } = {}) {
+  function change(changes, { asStep = false, isDrawn = true } = {}) {
     const page = ["page", "open", "beside"].some((key) => key in changes) ? {} : { page: "" };
     const sort = changes.view && changes.view !== state.view ? { sort: Object.keys(SORTS[changes.view])[0] } : {};
     state = { ...state, ...page, ...sort, ...changes };
     if (asStep) history.pushState(null, "", address());
     else history.replaceState(null, "", address());
-    draw();
+    if (isDrawn) draw();
   }
 
   // ---------------------------------------------------------------- what is made elsewhere
@@ -83,7 +83,7 @@
   };
   shared.choice = window.identityChoice(shared);
   shared.act = window.identityActs(shared);
-  const { make, renew } = window.identityCards(shared);
+  const { fill, renew } = window.identityCards(shared);
   const identityDialog = window.identityDialog(shared);
   const pairDialog = window.identityPair(shared);
   // The one on top comes last.
@@ -142,8 +142,7 @@
     if (listed !== JSON.stringify(all) || state.view === "identities") list = shown();
     listed = JSON.stringify(all);
     const results = byId("results");
-    results.dataset.view = state.view;
-    results.replaceChildren(...onPage().map(make));
+    fill(results, onPage());
     if (!list.length) results.append(element("p", { className: "empty" }, emptyText()));
     byId("status").textContent = statusText(list);
     drawPagers();

@@ -30,9 +30,9 @@ window.identityPair = ({ people, elements, act, state, change }) => {
     }
     if (drawn === `${left.version} ${right.version}`) return;
     drawn = `${left.version} ${right.version}`;
-    const answer = (how) => () => {
+    const answer = (how) => (byKey) => {
       close();
-      how(left.number, right.number);
+      how(left.number, right.number, byKey);
     };
     dialog.replaceChildren(
       element("div", { className: "head" },
@@ -46,6 +46,7 @@ window.identityPair = ({ people, elements, act, state, change }) => {
     if (!dialog.open) dialog.showModal();
   }
 
+  dialog.addEventListener("cancel", close); // before the next key
   dialog.addEventListener("close", close);
   dialog.addEventListener("click", (event) => event.target === dialog && close());
   return { draw };
