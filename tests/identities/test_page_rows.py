@@ -30,7 +30,8 @@ RUN_PLAN = """([data, plan]) => {
         if (isUseless) continue;
         const before = now();
         const made = { confirm: () => answers.confirm([image]), move: () => answers.move([image], other),
-            split: () => answers.split(some), nobody: () => answers.nobody([image]), name: () => answers.name(own, text),
+            split: () => answers.split(some), nobody: () => answers.nobody([image]),
+            name: () => answers.name(own, text),
             merge: () => answers.merge(own, other), apart: () => answers.apart(own, other) }[kind]();
         deltas.push(...made.map(people.apply));
         steps.push({ kind, own, other, text, before, after: now(), rows: made, named: Object.fromEntries(named()),

@@ -93,15 +93,20 @@ window.identityDialog = ({ data, people, elements, suggestions, act, state, chan
     const opens = !dialog.open;
     if (opens) dialog.showModal();
     const image = chosen();
+    // A track that is one picture stands for all of its images.
+    const shows = (one, other) => one === other || (people.lead(one) === people.lead(other) && !isDrawn(other));
     for (const one of dialog.querySelectorAll(".grid button")) {
-      one.ariaPressed = String(Number(one.dataset.image) === image);
+      one.ariaPressed = String(shows(Number(one.dataset.image), image));
       one.parentElement.classList.toggle("answered", people.isAnswered(Number(one.dataset.image)));
-      // An identity opens at its beginning, unless one image of it was asked for.
-      if (opens && one.ariaPressed === "true") one.focus({ preventScroll: state().image === "" });
     }
+    // An identity opens at its beginning, unless one image of it was asked for; never in the name, where keys are letters.
+    const pressed = dialog.querySelector(".grid [aria-pressed=true]");
+    if (opens) (pressed ?? dialog.querySelector(".grid button")).focus({ preventScroll: state().image === "" || !pressed });
     if (image in data.path) drawAside(identity, image);
     return undefined;
   }
+
+  const isDrawn = (image) => dialog.querySelector(`.grid [data-image="${image}"]`) !== null;
 
   function fill(identity) {
     const isSame = drawn?.number === identity.number;
