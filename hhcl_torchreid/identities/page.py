@@ -35,6 +35,7 @@ def write_page(
     sightings: Sequence[Sighting],
     identities: Identities,
     settings: Mapping[str, Any],
+    answers: Sequence[Sequence[str]] = (),
 ) -> int:
     """Writes ``index.html`` and, in ``page/``, what it needs; the images themselves are only read.
 
@@ -48,6 +49,8 @@ def write_page(
         sightings: camera, track and frame of each image.
         identities: of the same images.
         settings: name -> value, shown at the top of the page.
+        answers: that the identities respect already: rows of ``corrections.csv`` that none replaces, each of ``answer,
+            path, other, name``; the page shows their names, and no new answer contradicts them.
 
     Returns:
         The number of images that could not be read; the page shows their place empty.
@@ -62,8 +65,10 @@ def write_page(
     # A track counts within its camera, and an image without one is not of the same as the others without.
     tracks, track = _numbered([(seen.camera, seen.track) for seen in sightings])
     numbers = identities.identity.tolist()
+    known = _by_number(answers, paths)
     data = {
-        "id": _fingerprint(paths, numbers),
+        "id": _fingerprint(list(paths), numbers, known),
+        "answers": known,
         "folder": Path(root).resolve().name,
         "images": _address(Path(root), folder),
         "aspect": median(aspects) if aspects else 0.5,
@@ -96,9 +101,19 @@ def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
     return different, [place[value] for value in values]
 
 
-def _fingerprint(paths: Sequence[str], numbers: Sequence[int]) -> str:
+def _by_number(answers: Sequence[Sequence[str]], paths: Sequence[str]) -> list[tuple[str, int, int, str]]:
+    """The answers with places among ``paths``, -1 for no path; without those about other images."""
+    place = {path: index for index, path in enumerate(paths)} | {"": -1}
+    return [
+        (answer, place[path], place[other], name)
+        for answer, path, other, name, *_ in answers
+        if path in place and other in place
+    ]
+
+
+def _fingerprint(*contents: list[Any]) -> str:
     """What a browser keeps the answers by: the same images in the same identities are the same result."""
-    return hashlib.sha256(json.dumps([list(paths), list(numbers)]).encode("ascii")).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(contents).encode("ascii")).hexdigest()[:32]
 
 
 def _as_script(data: Mapping[str, Any]) -> str:

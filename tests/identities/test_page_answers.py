@@ -348,6 +348,34 @@ def test_odd_names_go_out_and_come_back(open_page, tmp_path):
     assert sorted(files(other)) == sorted(ODD_PATHS)
 
 
+def test_answers_that_the_result_respects_are_known(open_page, tmp_path):
+    paths = [f"{number}.jpg" for number in range(7)]
+    for path in paths:
+        draw(tmp_path / "crops", path)
+    angles = torch.tensor([0.0, 0.1, 0.2, 1.2, 1.3, 1.4, 0.7])
+    features = torch.stack([angles.cos(), angles.sin()], dim=1)
+    identities = compare_with_centroids(features, torch.tensor([0, 0, 0, 1, 1, 1, -1]))
+    answers = [
+        ("same", "0.jpg", "2.jpg", ""),
+        ("name", "1.jpg", "", "Ann"),
+        ("nobody", "6.jpg", "", ""),
+        ("nobody", "gone.jpg", "", ""),
+    ]
+    page = open_page(Shown(tmp_path, paths, ["c"] * 7, identities, answers=answers).address + "#open=0&image=0")
+    expect(page.locator("#identity h2")).to_have_text("Ann")
+    assert page.locator(".member.answered").count() == 3 - 1
+    assert page.locator("#undo").is_disabled()
+    page.keyboard.press("r")
+    page.keyboard.press("Escape")
+    table = rows(saved(page))
+    # It was said to be the same as an image that stays: that is taken back, and nobody else moves.
+    assert ("different", "0.jpg", "2.jpg", "") in table and ("same", "0.jpg", "4.jpg", "") in table
+    now = groups(page)
+    assert now == {"Ann": paths[1:3], "Identity 1": [paths[0], *paths[3:6]]}
+    page.keyboard.press("5")
+    assert files(page) == ["6.jpg"]
+
+
 def test_a_narrow_window_has_room_for_every_answer(open_page, shown):
     page = open_page(shown.address, viewport={"width": 390, "height": 844}, has_touch=True)
     widths = "[...document.querySelectorAll('html, dialog[open]')].every((one) => one.scrollWidth <= 390)"

@@ -33,7 +33,7 @@ RUN_PLAN = """([data, plan]) => {
             split: () => answers.split(some), nobody: () => answers.nobody([image]),
             name: () => answers.name(own, text),
             merge: () => answers.merge(own, other), apart: () => answers.apart(own, other) }[kind]();
-        deltas.push(...made.map(people.apply));
+        deltas.push(...made.map((row) => people.apply(row)));
         steps.push({ kind, own, other, text, before, after: now(), rows: made, named: Object.fromEntries(named()),
             concerned: kind === "split" ? some.flatMap(people.unit) : unit });
     }

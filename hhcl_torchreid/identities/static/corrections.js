@@ -12,7 +12,7 @@ window.identityCorrections = (data, people, changed) => {
 
   function advance(rows) {
     steps.push(rows);
-    deltas.push(rows.map(people.apply));
+    deltas.push(rows.map((row) => people.apply(row)));
   }
 
   function retreat() {

@@ -172,8 +172,8 @@ window.byIdentity = (data) => {
     return isApart((image) => unit(b).includes(image), from) ? null : [unit(b), from];
   }
 
-  // A row is [answer, image, other image, name]; what comes back undoes it.
-  function apply(row) {
+  // A row is [answer, image, other image, name]; what comes back undoes it. The result respects a known one already.
+  function apply(row, isKnown = false) {
     const [answer, image, other, name] = row;
     named = undefined;
     if (answer === "name") {
@@ -185,7 +185,7 @@ window.byIdentity = (data) => {
     const before = links.get(key(image, other));
     count(image, 1);
     if (answer !== "nobody") links.set(key(image, other), row);
-    const moved = moves(row);
+    const moved = isKnown && answer !== "nobody" ? null : moves(row);
     return { row, before, moved: moved ? shift(...moved) : new Map() };
   }
 
@@ -209,6 +209,8 @@ window.byIdentity = (data) => {
     if (before) map.set(where, before);
     else map.delete(where);
   }
+
+  for (const row of data.answers ?? []) apply(row, true);
 
   return {
     OUTLIER, NOBODY, unit, lead, now, margin, similarityTo, alternating, neighbours, nameGiven, numberOf, nameOf, apply, takeBack,
