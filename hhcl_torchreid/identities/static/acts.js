@@ -60,7 +60,8 @@ window.identityActs = ({ people, elements, corrections, choice, say, answeredCar
     name: (number, text) => {
       const name = text.replace(/\p{Cc}/gu, " ").trim();
       if (name !== people.nameGiven(number)) {
-        give(() => answers.name(number, name), () => (name ? `${people.numberOf(number)} is called ${name}.` : `${people.numberOf(number)} has no name.`));
+        give(() => answers.name(number, name),
+          () => `${people.numberOf(number)} ${name ? `is called ${name}` : "has no name"}.`);
       }
     },
     mergeWith: (number) => choice.ask(`Who is the same person as ${nameOf(number)}?`, neighboursOf(number), number,

@@ -47,7 +47,9 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
       const strip = element("div", { className: identity.images.length > 8 ? "strip two" : "strip" },
         ...ordered.slice(0, TILES_PER_CARD).map((image) => tile(image, isFound.has(image) ? "found" : "")));
       const tightness = `tightness ${decimals(identity.tightness)}`;
-      return card([nameOf(identity.number), facts(identity), tightness, ...found.slice(0, 1).map((image) => data.path[image])].join(" "), () => open(identity.number, found[0]), false,
+      const file = found.length ? ` ${data.path[found[0]]}` : "";
+      const label = `${nameOf(identity.number)} ${facts(identity)} ${tightness}${file}`;
+      return card(label, () => open(identity.number, found[0]), false,
         element("div", { className: "head" },
           element("h2", {}, nameOf(identity.number)), " ",
           element("p", {}, facts(identity)), " ",
@@ -101,7 +103,7 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
       const isApart = !isMerged && people.areApart(left, right);
       const side = (number) => element("div", { className: "side" }, element("h3", {}, nameOf(number)),
         element("span", {}, facts(people.identity(number))), typical(number));
-      if (left < 0 || right < 0) return element("div", { className: "card", tabIndex: 0, role: "group" }, "Nothing is left of one of them.");
+      if (left < 0 || right < 0) return element("div", { className: "card" }, "Nothing is left of one of them.");
       return card(`${nameOf(left)} and ${nameOf(right)}: one person?`, () => (isMerged ? open(left) : openPair(left, right)), true,
         element("div", { className: "case pair" }, side(left), isMerged ? null : side(right)),
         element("p", { className: "file" }, `similarity ${decimals(similarity)}`),
@@ -116,8 +118,10 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
 
   // Two cards of one thing look alike if these are equal.
   const looks = (number) => (number < 0 ? number : people.identity(number).version);
-  const ofImage = (image) => [image, groupOf(image), people.isAnswered(image), people.now(data.identity[image]),
-    looks(people.now(data.identity[image])), people.nearest(image), looks(people.nearest(image)), groupOf(image) < 0 ? "" : nameOf(groupOf(image))];
+  const ofImage = (image) => {
+    const numbers = [groupOf(image), people.now(data.identity[image]), people.nearest(image)];
+    return [image, people.isAnswered(image), ...numbers, ...numbers.slice(1).map(looks), numbers[0] < 0 ? "" : nameOf(numbers[0])];
+  };
   const LOOKS = {
     identities: ({ number, version }) => [number, version],
     merges: ([one, other]) => {

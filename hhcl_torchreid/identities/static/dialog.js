@@ -138,7 +138,8 @@ window.identityDialog = ({ data, people, elements, suggestions, act, state, chan
       button("Merge with…", "Choose an identity that is the same person (m)", () => act.mergeWith(number), { dataset: { key: "m" } }),
       button("Side by side…", "Choose an identity to compare with (b)", () => act.compareWith(number), { dataset: { key: "b" } }),
       proposed.length && proposed.length < identity.images.length
-        ? button(`Tick ${count(proposed.length, "doubtful one")}`, "Ticks the images below the widest gap of similarity (g)", tickProposed, { dataset: { key: "g" } })
+        ? button(`Tick ${count(proposed.length, "doubtful one")}`, "Ticks the images below the widest gap of similarity (g)",
+          tickProposed, { dataset: { key: "g" } })
         : null,
       element("div", { className: "corner" },
         button("Undo", "Take the last answer back (u)", act.undo, { disabled: !act.can.undo() }),
@@ -179,7 +180,7 @@ window.identityDialog = ({ data, people, elements, suggestions, act, state, chan
       element("h3", {}, shown.length ? "Compare with" : ""),
       ...shown.map((other) => element("div", { className: "beside" },
         button("", "", () => open(other, image), { className: "neighbour" }),
-        button("⇆", `Side by side with ${nameOf(other)}`, () => openPair(identity.number, other), { ariaLabel: `Side by side with ${nameOf(other)}` }))));
+        button("⇆", "Side by side", () => openPair(identity.number, other), { ariaLabel: `Side by side with ${nameOf(other)}` }))));
     for (const [index, one] of [...dialog.querySelectorAll(".neighbour")].entries()) {
       one.append(three(alternating(people.identity(shown[index]))), element("span", {}, nameOf(shown[index]), element("br"),
         element("small", {}, count(people.identity(shown[index]).images.length, "image"))));

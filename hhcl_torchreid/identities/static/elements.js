@@ -38,7 +38,8 @@ window.pageElements = (data, people) => {
     const picture = element("img", {
       src: thumbnail(image), loading: "lazy", decoding: "async", alt: data.path[image], draggable: false,
     });
-    const made = element("div", { className: `tile ${className}`, title: `${data.path[image]}\n${cameraName(data.camera[image])}` }, picture);
+    const title = `${data.path[image]}\n${cameraName(data.camera[image])}`;
+    const made = element("div", { className: `tile ${className}`, title }, picture);
     picture.onerror = () => made.classList.add("unreadable");
     made.style.setProperty("--camera", colour(data.camera[image]));
     return made;

@@ -1,7 +1,7 @@
 // The keyboard: a button that names a key is pressed by it, on the card that has the focus or in the dialog on top.
 "use strict";
 
-window.pageKeys = ({ act, change, identityDialog, looks, topDialog, setView }) => {
+window.pageKeys = ({ act, identityDialog, looks, topDialog, setView }) => {
   const byId = (id) => document.getElementById(id);
   const cards = () => [...byId("results").querySelectorAll(".card")];
   const pictures = () => [...byId("identity").querySelectorAll(".grid button")];

@@ -42,7 +42,8 @@ window.identityPair = ({ people, elements, act, state, change }) => {
           ["a", "Two people", "Keep them apart", answer(act.apart), people.areApart(left.number, right.number)],
         ]),
         element("div", { className: "corner" }, button("Close", "Close (Esc)", close))),
-      element("div", { className: "columns", tabIndex: 0, role: "region", ariaLabel: "Images of both" }, side(left.number), side(right.number)));
+      element("div", { className: "columns", tabIndex: 0, role: "region", ariaLabel: "Images of both" },
+        side(left.number), side(right.number)));
     if (!dialog.open) dialog.showModal();
   }
 
@@ -57,7 +58,7 @@ window.identityChoice = ({ people, elements }) => {
   const { element, facts, plain, three } = elements;
   const dialog = document.getElementById("choice");
   const [title, query, list] = ["choiceTitle", "choiceQuery", "choiceList"].map((id) => document.getElementById(id));
-  let [likely, chosen] = [[], () => {}];
+  let [likely, excluded, chosen] = [[], -1, () => {}];
 
   function candidates() {
     const text = plain(query.value.trim());
@@ -66,11 +67,9 @@ window.identityChoice = ({ people, elements }) => {
     const isFound = ({ number }) => plain(people.nameOf(number)).includes(text) || plain(people.numberOf(number)).includes(text);
     // A number alone means that identity before those whose numbers hold it.
     const isExact = ({ number }) => text !== "" && (String(number) === text || plain(people.nameOf(number)) === text);
-    const found = all.filter(isFound);
-    return [...found.filter(isExact), ...found.filter((identity) => !isExact(identity))].filter(({ number }) => number !== excluded).slice(0, AT_ONCE);
+    const found = all.filter((identity) => identity.number !== excluded && isFound(identity));
+    return [...found.filter(isExact), ...found.filter((identity) => !isExact(identity))].slice(0, AT_ONCE);
   }
-
-  let excluded = -1;
 
   function draw() {
     list.replaceChildren(...candidates().map((identity) => element("button", {

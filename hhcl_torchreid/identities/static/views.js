@@ -93,7 +93,8 @@ window.identityViews = (data, people, elements, suggestions, state) => {
       outliers: people.imagesOf(OUTLIER).length,
     }[view] ?? list.length;
     const of = list.length === all ? number : `${number} of ${all.toLocaleString("en")}`;
-    if (view === "identities") return `${of} identities, ${count(list.reduce((sum, identity) => sum + identity.images.length, 0), "image")}`;
+    const images = () => list.reduce((sum, identity) => sum + identity.images.length, 0);
+    if (view === "identities") return `${of} identities, ${count(images(), "image")}`;
     return {
       hard: `${of} images, the most doubtful first: which side does the one in the middle belong to?`,
       outliers: `${of} images without an identity`,
