@@ -1,5 +1,6 @@
 """A page to look at: static files, thumbnails, and the data as a script, so that it opens from the disk, offline."""
 
+import hashlib
 import json
 import os
 import urllib.parse
@@ -22,7 +23,6 @@ __all__ = ["write_page"]
 
 STATIC_FILES = Path(__file__).parent / "static"
 THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
-PAGE_FILES = ("page.css", "identities.js", "tracks.js", "elements.js", "members.js", "page.js")
 THUMBNAILS_PER_FOLDER = 1000  # elements.js counts on it
 JPEG_QUALITY = 80
 OPTION = "the folder of the results"
@@ -35,6 +35,7 @@ def write_page(
     sightings: Sequence[Sighting],
     identities: Identities,
     settings: Mapping[str, Any],
+    answers: Sequence[Sequence[str]] = (),
 ) -> int:
     """Writes ``index.html`` and, in ``page/``, what it needs; the images themselves are only read.
 
@@ -48,6 +49,8 @@ def write_page(
         sightings: camera, track and frame of each image.
         identities: of the same images.
         settings: name -> value, shown at the top of the page.
+        answers: that the identities respect already: rows of ``corrections.csv`` that none replaces, each of ``answer,
+            path, other, name``; the page shows their names, and no new answer contradicts them.
 
     Returns:
         The number of images that could not be read; the page shows their place empty.
@@ -61,7 +64,11 @@ def write_page(
     names, cameras = _numbered([seen.camera for seen in sightings])
     # A track counts within its camera, and an image without one is not of the same as the others without.
     tracks, track = _numbered([(seen.camera, seen.track) for seen in sightings])
+    numbers = identities.identity.tolist()
+    known = _by_number(answers, paths)
     data = {
+        "id": _fingerprint(list(paths), numbers, known),
+        "answers": known,
         "folder": Path(root).resolve().name,
         "images": _address(Path(root), folder),
         "aspect": median(aspects) if aspects else 0.5,
@@ -72,17 +79,18 @@ def write_page(
         "tracks": [name for _, name in tracks],
         "track": [number if tracks[number][1] else -1 for number in track],
         "frame": [seen.frame for seen in sightings],
-        "identity": identities.identity.tolist(),
+        "identity": numbers,
         "similarity": _rounded(identities.similarity),
         "runnerUp": identities.runner_up.tolist(),
         "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
     }
-    texts = {name: (STATIC_FILES / name).read_text(encoding="utf-8") for name in PAGE_FILES}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(STATIC_FILES.glob("*.*"))}
+    opened = texts.pop("index.html")
     for name, text in {**texts, "data.js": _as_script(data)}.items():
         with replacing(files / name, option=OPTION) as file:
             file.write(text)
     with replacing(folder / "index.html", option=OPTION) as file:
-        file.write((STATIC_FILES / "index.html").read_text(encoding="utf-8"))
+        file.write(opened)
     return len(paths) - len(aspects)
 
 
@@ -91,6 +99,21 @@ def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
     different = sorted(set(values))
     place = {value: index for index, value in enumerate(different)}
     return different, [place[value] for value in values]
+
+
+def _by_number(answers: Sequence[Sequence[str]], paths: Sequence[str]) -> list[tuple[str, int, int, str]]:
+    """The answers with places among ``paths``, -1 for no path; without those about other images."""
+    place = {path: index for index, path in enumerate(paths)} | {"": -1}
+    return [
+        (answer, place[path], place[other], name)
+        for answer, path, other, name, *_ in answers
+        if path in place and other in place
+    ]
+
+
+def _fingerprint(*contents: list[Any]) -> str:
+    """What a browser keeps the answers by: the same images in the same identities are the same result."""
+    return hashlib.sha256(json.dumps(contents).encode("ascii")).hexdigest()[:32]
 
 
 def _as_script(data: Mapping[str, Any]) -> str:

@@ -1,52 +1,17 @@
 """The page of identities in headless Chromium: what it shows, and that file names never run."""
 
-import os
-import shutil
-
 import pytest
 import torch
 from crops import ODD_PATHS, draw
-from playwright.sync_api import expect, sync_playwright
+from pages import Shown, files, titles, wait_until
+from playwright.sync_api import expect
 from torch.nn.functional import normalize
 
 from hhcl_torchreid.data.tracks import Sighting
-from hhcl_torchreid.identities import Identities, compare_with_centroids, write_page
+from hhcl_torchreid.identities import Identities, compare_with_centroids
 
 SIZES = [4 + number % 6 for number in range(34)]  # more identities than a page shows
 NUM_OUTLIERS = 5
-
-
-def find_chromium(playwright):
-    """A browser of this machine, or the one that ``playwright install chromium`` has put there."""
-    names = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
-    found = [path for path in map(shutil.which, names) if path]
-    own = playwright.chromium.executable_path
-    return found[0] if found else own if os.path.exists(own) else None
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        path = find_chromium(playwright)
-        if path is None:
-            pytest.skip("no Chromium here: install Debian's package chromium, or run `playwright install chromium`")
-        chromium = playwright.chromium.launch(executable_path=path)
-        yield chromium
-        chromium.close()
-
-
-class Shown:
-    """A folder of crops, its identities and the page of them."""
-
-    def __init__(self, folder, paths, cameras, identities: Identities, sightings=()):
-        self.paths, self.cameras, self.identities = paths, cameras, identities
-        self.settings = {"eps": "0.45", "k1": 30}
-        sightings = sightings or [Sighting(camera) for camera in cameras]
-        self.unreadable = write_page(folder / "out", folder / "crops", paths, sightings, identities, self.settings)
-        self.address = (folder / "out" / "index.html").as_uri()
-
-    def members(self, number):
-        return torch.nonzero(self.identities.identity == number).flatten().tolist()
 
 
 @pytest.fixture(scope="module")
@@ -69,48 +34,8 @@ def shown(tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(browser):
-    """Opens a page that must neither complain nor ask for anything but files."""
-    opened, complaints = [], []
-
-    def open_it(address):
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or complaints.append(request.url))
-        page.goto(address)
-        page.wait_for_selector("html[data-ready]")
-        opened.append(page)
-        return page
-
-    yield open_it
-    for page in opened:
-        page.close()
-    assert complaints == []
-
-
-@pytest.fixture
 def page(open_page, shown):
     return open_page(shown.address)
-
-
-def wait_until(page, expression):
-    """Playwright's own wait_for_function evaluates text in the page, which the page does not allow."""
-    for _ in range(200):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(25)
-    raise AssertionError(expression)
-
-
-def titles(page):
-    """Numbers of the identities on the page, in order."""
-    return [int(text.removeprefix("Identity ")) for text in page.locator("#results .card h2").all_text_contents()]
-
-
-def files(page):
-    return page.locator("#results .card .file").all_text_contents()
 
 
 def tightness(shown, number):

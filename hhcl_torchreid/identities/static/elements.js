@@ -1,7 +1,7 @@
 // What the page is made of. File names are data: they reach it as text and properties only.
 "use strict";
 
-window.pageElements = (data) => {
+window.pageElements = (data, people) => {
   const THUMBNAILS_PER_FOLDER = 1000;
 
   function element(tag, properties = {}, ...children) {
@@ -29,13 +29,17 @@ window.pageElements = (data) => {
   const cameraName = (camera) => data.cameras[camera].replace(/^\d+$/, "camera $&") || "no camera";
   const decimals = (value) => (value === null || Number.isNaN(value) ? "–" : value.toFixed(2));
   const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-  const nameOf = (number) => `Identity ${number}`;
+
+  // How much there is of an identity; of one with a name also its number.
+  const facts = ({ number, images, cameras }) => [people.nameGiven(number) && people.numberOf(number),
+    count(images.length, "image"), count(cameras.length, "camera")].filter(Boolean).join(" · ");
 
   function tile(image, className = "") {
     const picture = element("img", {
       src: thumbnail(image), loading: "lazy", decoding: "async", alt: data.path[image], draggable: false,
     });
-    const made = element("div", { className: `tile ${className}`, title: `${data.path[image]}\n${cameraName(data.camera[image])}` }, picture);
+    const title = `${data.path[image]}\n${cameraName(data.camera[image])}`;
+    const made = element("div", { className: `tile ${className}`, title }, picture);
     picture.onerror = () => made.classList.add("unreadable");
     made.style.setProperty("--camera", colour(data.camera[image]));
     return made;
@@ -69,8 +73,28 @@ window.pageElements = (data) => {
     return made;
   }
 
-  function card(label, open, ...children) {
-    const made = element("article", { className: "card", tabIndex: 0, role: "button", ariaLabel: label }, ...children);
+  const three = (images) => element("div", { className: "three" }, ...images.slice(0, 3).map((image) => tile(image)));
+
+  function button(text, title, onclick, properties = {}) {
+    return element("button", { type: "button", title, onclick, ...properties }, text);
+  }
+
+  // Answers to one question, each with a key: [key, text, title, act or null where there is nothing to do, is it given?]
+  function choices(label, all) {
+    const made = all.filter(([, , , act]) => act).map(([key, text, title, act, isGiven = false]) => {
+      const one = button(text, `${title} (${key})`, (event) => {
+        event.stopPropagation();
+        act(event.detail === 0); // without a pointer
+      }, { dataset: { key }, ariaPressed: String(isGiven), ariaKeyShortcuts: key });
+      one.append(element("kbd", { ariaHidden: "true" }, key));
+      return one;
+    });
+    return element("div", { className: "choices", role: "group", ariaLabel: label }, ...made);
+  }
+
+  // With buttons inside, a card is a group of them that opens too.
+  function card(label, open, hasButtons, ...children) {
+    const made = element("div", { className: "card", tabIndex: 0, role: hasButtons ? "group" : "button", ariaLabel: label }, ...children);
     made.onclick = open;
     made.onkeydown = (event) => {
       if (event.target === made && (event.key === "Enter" || event.key === " ")) {
@@ -82,6 +106,6 @@ window.pageElements = (data) => {
   }
 
   return {
-    element, plain, thumbnail, original, cameraName, decimals, count, nameOf, tile, gauge, cameraDot, fileName, card,
+    element, plain, thumbnail, original, cameraName, decimals, count, facts, tile, three, gauge, cameraDot, fileName, button, choices, card,
   };
 };

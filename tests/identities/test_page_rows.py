@@ -1,0 +1,133 @@
+"""The rows of corrections.csv that the page's answers become, against a slow reading of them."""
+
+import random
+
+import torch
+from crops import draw
+from pages import Shown
+
+from hhcl_torchreid.identities import compare_with_centroids
+
+NOBODY, OUTLIER = -2, -1
+
+# Does what a plan says with the page's own functions, in a result of its own; the last steps take everything back.
+RUN_PLAN = """([data, plan]) => {
+    const people = window.byIdentity(data);
+    const answers = window.identityAnswers(people);
+    const now = () => data.path.map((_, image) => people.groupOf(image));
+    const named = () => people.identities().map(({ number }) => [number, people.nameGiven(number)]);
+    const start = JSON.stringify([now(), named()]);
+    const [steps, deltas] = [[], []];
+    for (const [kind, image, share, text] of plan) {
+        const numbers = people.identities().map(({ number }) => number);
+        const pick = (place) => numbers[Math.floor(place * numbers.length)];
+        const [own, other] = [people.groupOf(image), pick(share)];
+        const unit = people.unit(image);
+        const all = people.identity(own)?.images ?? [image];
+        const some = all.filter((_, place) => (place * 7 + image) % 10 < 10 * share);
+        const isUseless = { move: own === other, split: own < 0 || !some.length || !answers.isBesideOthers(some),
+            merge: own < 0 || own === other, apart: own < 0 || own === other, name: own < 0 }[kind];
+        if (isUseless) continue;
+        const before = now();
+        const made = { confirm: () => answers.confirm([image]), move: () => answers.move([image], other),
+            split: () => answers.split(some), nobody: () => answers.nobody([image]),
+            name: () => answers.name(own, text),
+            merge: () => answers.merge(own, other), apart: () => answers.apart(own, other) }[kind]();
+        deltas.push(...made.map((row) => people.apply(row)));
+        steps.push({ kind, own, other, text, before, after: now(), rows: made, named: Object.fromEntries(named()),
+            concerned: kind === "split" ? some.flatMap(people.unit) : unit });
+    }
+    const again = window.byIdentity(data);
+    for (const row of steps.flatMap((step) => step.rows)) again.apply(row);
+    const isSame = data.path.every((_, image) => again.groupOf(image) === people.groupOf(image));
+    for (const delta of deltas.reverse()) people.takeBack(delta);
+    return [steps, isSame, start === JSON.stringify([now(), named()])];
+}"""
+
+
+def made_up_result(numbers, seed, num_images=30):
+    """The data of a page, of which some images are tracks."""
+    drawn = random.Random(seed)
+    identity = [
+        number % numbers if number < 2 * numbers else drawn.randrange(OUTLIER, numbers) for number in range(num_images)
+    ]
+    return {
+        "path": [f"{image}.jpg" for image in range(num_images)],
+        "camera": [image % 3 for image in range(num_images)],
+        "track": [drawn.randrange(5) if drawn.random() < 0.4 else -1 for _ in identity],
+        "identity": identity,
+        "similarity": [None if number == OUTLIER else drawn.random() for number in identity],
+        "runnerUp": [(number + 1) % numbers for number in identity],
+        "runnerUpSimilarity": [drawn.random() / 2 for _ in identity],
+    }
+
+
+def latest(steps):
+    """The rows that no later row about the same images replaces."""
+    kept = {}
+    for answer_, image, other, *name in (row for step in steps for row in step["rows"]):
+        pair = frozenset((image, other)) if answer_ in ("same", "different") else (answer_, image)
+        kept.pop(pair, None)
+        kept[pair] = (answer_, image, other, *name)
+    return list(kept.values())
+
+
+def check_rows(data, steps):
+    """No answer contradicts another, nor what the page shows; all by joining images one by one."""
+    after = steps[-1]["after"]
+    person = list(range(len(after)))
+
+    def join(one, other):
+        old, new = person[one], person[other]
+        person[:] = [new if value == old else value for value in person]
+
+    units = [
+        (track, number) if track >= 0 else image
+        for image, (track, number) in enumerate(zip(data["track"], data["identity"], strict=True))
+    ]
+    for image, unit in enumerate(units):
+        join(image, units.index(unit))
+    pairs = [row[:3] for row in latest(steps) if row[0] in ("same", "different")]
+    for kind, one, other in pairs:
+        if kind == "same":
+            join(one, other)
+            assert after[one] == after[other] >= 0
+    for kind, one, other in pairs:
+        if kind == "different" and NOBODY not in (after[one], after[other]):
+            assert person[one] != person[other] and (after[one] != after[other])
+    names = {}
+    for kind, image, _, *name in latest(steps):
+        if kind == "name" and name[0]:
+            assert names.setdefault(after[image], name[0]) == name[0]
+
+
+def test_rows_never_contradict_each_other_and_say_what_the_page_shows(open_page, tmp_path):
+    draw(tmp_path / "crops", "a.jpg")
+    found = compare_with_centroids(torch.eye(2)[:1], torch.tensor([0]))
+    page = open_page(Shown(tmp_path, ["a.jpg"], [""], found).address)
+    kinds = ["confirm", "move", "move", "split", "nobody", "merge", "apart", "name"]
+    for seed in range(60):
+        drawn = random.Random(seed)
+        data = made_up_result(3 + seed % 4, seed)
+        plan = [
+            (drawn.choice(kinds), drawn.randrange(30), drawn.random(), drawn.choice(["", "Ann", "Bob"]))
+            for _ in range(20)
+        ]
+        steps, is_same_again, is_taken_back = page.evaluate(RUN_PLAN, [data, plan])
+        assert is_same_again and is_taken_back
+        for number, step in enumerate(steps):
+            before, after, concerned = step["before"], step["after"], set(step["concerned"])
+            where = {after[image] for image in concerned}
+            left = [image for image in range(30) if before[image] == step["own"] >= 0 and image not in concerned]
+            assert len(where) == 1
+            if step["kind"] in ("move", "merge"):
+                assert where == {after[image] for image in range(30) if before[image] == step["other"]}
+            if step["kind"] == "nobody":
+                assert where == {NOBODY}
+            if step["kind"] in ("move", "split", "nobody"):
+                assert not where & {after[image] for image in left} and len({after[image] for image in left}) <= 1
+            if step["kind"] in ("confirm", "apart", "name"):
+                assert before == after
+            if step["kind"] == "name":
+                assert step["named"][str(step["own"])] == step["text"]
+            check_rows(data, steps[: number + 1])
