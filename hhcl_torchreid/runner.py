@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +16,7 @@ from yacs.config import CfgNode
 
 from . import config, distributed
 from .checkpoint import check_settings, configuration_in, load_checkpoint
+from .data.corrections import read_corrections
 from .data.datasets import FolderOfCrops, check_datasets, sightings_of
 from .data.sampler import check_batch_size
 from .data.tracks import Sighting
@@ -25,7 +26,7 @@ from .errors import InputError, explain_out_of_memory, is_out_of_memory
 from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
-from .labels import build_labeler
+from .labels import CorrectedLabeler, Labeler, TrueLabels, build_labeler, combine_answers
 from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from, settings_seen_in
 from .models.compilation import compile_model
 from .settings import SETTINGS
@@ -86,7 +87,7 @@ def run(cfg: CfgNode) -> ImageHHCLEngine:
         if cfg.test.identities:
             distributed.from_main(
                 lambda: check_folder(
-                    RunFolder(cfg.data.save_dir).identities, _folder_of_images(cfg, engine), "data.save_dir"
+                    RunFolder(cfg.data.save_dir).identities, _folder_of_images(cfg, engine.records), "data.save_dir"
                 )
             )
         engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
@@ -267,7 +268,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         schedule = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
-    labeler = build_labeler(cfg.engine.labels, cfg)
+    labeler = _correct(cfg, build_labeler(cfg.engine.labels, cfg), datamanager.train_loader.dataset.data)
     return ImageHHCLEngine(
         datamanager,
         model,
@@ -276,6 +277,15 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         labeler=labeler,
         **config.engine_kwargs(cfg),
     )
+
+
+def _correct(cfg: CfgNode, labeler: Labeler, records: Sequence[tuple[str, int, int, int]]) -> Labeler:
+    """The labeler, with what people have said of its images."""
+    if not cfg.cluster.corrections or isinstance(labeler, TrueLabels):
+        return labeler
+    root = _folder_of_images(cfg, records)
+    names = {Path(path).relative_to(root).as_posix(): path for path, *_ in records}
+    return CorrectedLabeler(labeler, combine_answers(read_corrections(cfg.cluster.corrections), names, root))
 
 
 def _checkpoint_to_resume(cfg: CfgNode) -> str:
@@ -303,8 +313,8 @@ def _write_configuration(cfg: CfgNode) -> None:
             file.write(cfg.dump())
 
 
-def _folder_of_images(cfg: CfgNode, engine: ImageHHCLEngine) -> Path:
-    images = [path for path, *_ in engine.records]
+def _folder_of_images(cfg: CfgNode, records: Sequence[tuple[str, int, int, int]]) -> Path:
+    images = [path for path, *_ in records]
     if cfg.data.sources == ["folder"]:
         root = Path(cfg.data.root).expanduser()
         train = root / "train"
@@ -318,7 +328,7 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     if not distributed.is_main():
         engine.labeler(features, engine.images)  # its part of the neighbour search
         return
-    root = _folder_of_images(cfg, engine)
+    root = _folder_of_images(cfg, engine.records)
     paths = [Path(path).relative_to(root).as_posix() for path, *_ in engine.records]
     seen = sightings_of(cfg.data.sources)
     sightings = [

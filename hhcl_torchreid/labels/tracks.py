@@ -16,7 +16,7 @@ from ..clustering.linkage import average_linkage
 from ..errors import InputError
 from .base import UNKNOWN, Images
 
-__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "whole_tracks"]
+__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "whole_tracks", "without_gaps"]
 
 FRAMES_COMPARED = 16
 FEWEST_FRAMES = 2
@@ -207,7 +207,7 @@ def label_pieces(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray, graph: 
             )
             of_pieces[members] = next_label + parts
             next_label += int(parts.max()) + 1
-    return _without_gaps(of_pieces[pieces.of_images])
+    return without_gaps(of_pieces[pieces.of_images])
 
 
 def joined_share(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray) -> float:
@@ -249,7 +249,7 @@ def _mean_similarities(graph: Tensor, piece: np.ndarray, num_pieces: int) -> spa
     return (average @ similarities @ average.T).tocsr()
 
 
-def _without_gaps(labels: np.ndarray) -> np.ndarray:
+def without_gaps(labels: np.ndarray) -> np.ndarray:
     """Numbers the labels anew, 0, 1, ... by the first image of each."""
     names, first, place = np.unique(labels, return_index=True, return_inverse=True)
     first[names < 0] = -1
