@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -268,7 +268,11 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
         schedule = torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
-    labeler = _correct(cfg, build_labeler(cfg.engine.labels, cfg), datamanager.train_loader.dataset.data)
+    labeler = build_labeler(cfg.engine.labels, cfg)
+    if cfg.cluster.corrections and not isinstance(labeler, TrueLabels):
+        records = datamanager.train_loader.dataset.data
+        root = _folder_of_images(cfg, records)
+        labeler = _correct(cfg, labeler, {Path(path).relative_to(root).as_posix(): path for path, *_ in records}, root)
     return ImageHHCLEngine(
         datamanager,
         model,
@@ -279,12 +283,8 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
     )
 
 
-def _correct(cfg: CfgNode, labeler: Labeler, records: Sequence[tuple[str, int, int, int]]) -> Labeler:
-    """The labeler, with what people have said of its images."""
-    if not cfg.cluster.corrections or isinstance(labeler, TrueLabels):
-        return labeler
-    root = _folder_of_images(cfg, records)
-    names = {Path(path).relative_to(root).as_posix(): path for path, *_ in records}
+def _correct(cfg: CfgNode, labeler: Labeler, names: Mapping[str, str], root: Path) -> Labeler:
+    """The labeler, with what people have said of its images, whose names are by their paths below the folder."""
     return CorrectedLabeler(labeler, combine_answers(read_corrections(cfg.cluster.corrections), names, root))
 
 
@@ -336,7 +336,10 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         for (path, *_), camera in zip(engine.records, engine.images.cameras.tolist(), strict=True)
     ]
     crops = Crops(root, paths, sightings, features, [])
-    found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, engine.labeler)
+    labeler = engine.labeler
+    if isinstance(labeler, CorrectedLabeler):  # its images are called by their paths below the folder here
+        labeler = _correct(cfg, labeler.labeler, {path: path for path in paths}, root)
+    found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, labeler)
     print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
 
 

@@ -9,7 +9,16 @@ from typing import NamedTuple
 from ..errors import InputError
 from ..files import FORMULA, csv_text, replacing, visible
 
-__all__ = ["ANSWERS", "CORRECTIONS", "Correction", "latest", "on_paths", "read_corrections", "write_corrections"]
+__all__ = [
+    "ANSWERS",
+    "CORRECTIONS",
+    "Correction",
+    "latest",
+    "on_paths",
+    "read_corrections",
+    "still_there",
+    "write_corrections",
+]
 
 CORRECTIONS = "corrections.csv"
 COLUMNS = ("answer", "path", "other", "name")
@@ -116,6 +125,18 @@ def latest(corrections: Sequence[Correction]) -> list[Correction]:
             kept.pop(key, None)
         kept[replaced[0]] = given
     return list(kept.values())
+
+
+def still_there(
+    corrections: Sequence[Correction], paths: Collection[str], root: str | os.PathLike[str]
+) -> list[Correction]:
+    """Keeps the answers about images that are there; arguments as for :func:`on_paths`, which refuses the others."""
+    written = {path.encode("utf-8", "backslashreplace").decode() for path in paths}
+    return [
+        given
+        for given in corrections
+        if all(image in written or _is_file(root, image) for image in (given.path, given.other) if image)
+    ]
 
 
 def on_paths(

@@ -53,6 +53,19 @@ class Images:
         """Whether the track of any image is known."""
         return bool((self.tracks != UNKNOWN).any())
 
+    def part(self, rows: Tensor) -> "Images":
+        """Some of the images, by ``(M,)`` int64 rows."""
+        tables = [table[rows] for table in (self.cameras, self.datasets, self.tracks, self.frames)]
+        boxes = None if self.boxes is None else self.boxes[rows]
+        return Images(tuple(self.paths[row] for row in rows.tolist()), *tables, boxes)
+
+    def beside(self, others: int) -> "Images":
+        """These, and behind them images of which nothing is known."""
+        unknown = torch.full((others,), UNKNOWN)
+        boxes = None if self.boxes is None else torch.cat([self.boxes, torch.full((others, 4), math.nan)])
+        tables = (self.cameras, self.datasets, self.tracks, self.frames)
+        return Images((*self.paths, *[""] * others), *[torch.cat([table, unknown]) for table in tables], boxes)
+
     @classmethod
     def of_records(
         cls, records: Sequence[tuple[str, int, int, int]], sightings: Mapping[str, Sighting] | None = None

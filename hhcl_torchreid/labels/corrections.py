@@ -43,6 +43,12 @@ class Answers:
     digest: str
     """Another one whenever the answers are others."""
 
+    def names_of(self, paths: Sequence[str], identities: Sequence[int]) -> dict[int, str]:
+        """Gives the name of each identity that has one, from the images named; the latest of several names."""
+        identity_of = dict(zip(paths, identities, strict=True))
+        given = {identity_of.get(path, UNKNOWN): name for path, name in self.names.items()}
+        return {number: name for number, name in given.items() if number != UNKNOWN and name}
+
 
 def combine_answers(
     corrections: Sequence[Correction], names: Mapping[str, str], root: str | os.PathLike[str]

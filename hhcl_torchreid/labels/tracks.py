@@ -16,7 +16,7 @@ from ..clustering.linkage import average_linkage
 from ..errors import InputError
 from .base import UNKNOWN, Images
 
-__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "whole_tracks", "without_gaps"]
+__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "none_can_join", "whole_tracks", "without_gaps"]
 
 FRAMES_COMPARED = 16
 FEWEST_FRAMES = 2
@@ -74,7 +74,7 @@ def find_pieces(features: Tensor, images: Images) -> Pieces:
     whole = whole_tracks(images)
     if len(whole) == 1:
         raise InputError("all images are of one track, so there is nobody to tell it from: give images of more tracks")
-    if 2 * len(whole.apart) == len(whole) * (len(whole) - 1):
+    if none_can_join(whole):
         raise InputError(
             f"each two of the {len(whole)} tracks share a frame, so that no two can be one person: give tracks of more "
             "cameras or times, or set cluster.tracks to off"
@@ -90,6 +90,11 @@ def find_pieces(features: Tensor, images: Images) -> Pieces:
         return whole
     split = np.unique(2 * whole.of_images + later_parts, return_inverse=True)[1].reshape(-1)
     return _pieces(split, images)
+
+
+def none_can_join(pieces: Pieces) -> bool:
+    """Whether each two pieces are two people, as where there is one alone."""
+    return 2 * len(pieces.apart) == len(pieces) * (len(pieces) - 1)
 
 
 def whole_tracks(images: Images) -> Pieces:
