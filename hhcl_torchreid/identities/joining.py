@@ -152,9 +152,10 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
     Raises:
         InputError: no results, features of another model, no two identities, or ``out`` would lose the old images.
     """
-    earlier, saved = load_earlier(Path(folder)), load_features(Path(folder, "features.npz"))
+    earlier = load_earlier(Path(folder))
     if earlier is None:
         raise InputError(f"{folder} holds no identities.csv: give the folder of an earlier assignment")
+    saved = load_features(Path(folder, "features.npz"))
     ours, theirs = (model or "a model that is not named" for model in (crops.model, saved.model))
     is_other = crops.model and saved.model and crops.model != saved.model
     if is_other or crops.features.shape[1] != saved.features.shape[1]:
@@ -266,4 +267,7 @@ class JoiningLabeler:
         ).unique()
         if some is not None:
             some = some.beside(len(company))
-        return self.labeler(torch.cat([features, self.known.features[company]]), some).cpu().numpy()[: len(rest)]
+        labels = self.labeler(torch.cat([features, self.known.features[company]]), some).cpu().numpy()
+        # Who is mostly among old images is somebody known whom the rule is not sure of, and nobody new.
+        new, old = (np.bincount(part + 1, minlength=labels.max() + 2) for part in np.split(labels, [len(rest)]))
+        return np.where((new >= old)[labels[: len(rest)] + 1], labels[: len(rest)], OUTLIER)

@@ -55,16 +55,20 @@ class Images:
 
     def part(self, rows: Tensor) -> "Images":
         """Some of the images, by ``(M,)`` int64 rows."""
-        tables = [table[rows] for table in (self.cameras, self.datasets, self.tracks, self.frames)]
+        cameras, datasets, tracks, frames = (table[rows] for table in self._tables)
         boxes = None if self.boxes is None else self.boxes[rows]
-        return Images(tuple(self.paths[row] for row in rows.tolist()), *tables, boxes)
+        return Images(tuple(self.paths[row] for row in rows.tolist()), cameras, datasets, tracks, frames, boxes)
 
     def beside(self, others: int) -> "Images":
         """These, and behind them images of which nothing is known."""
         unknown = torch.full((others,), UNKNOWN)
         boxes = None if self.boxes is None else torch.cat([self.boxes, torch.full((others, 4), math.nan)])
-        tables = (self.cameras, self.datasets, self.tracks, self.frames)
-        return Images((*self.paths, *[""] * others), *[torch.cat([table, unknown]) for table in tables], boxes)
+        cameras, datasets, tracks, frames = (torch.cat([table, unknown]) for table in self._tables)
+        return Images((*self.paths, *[""] * others), cameras, datasets, tracks, frames, boxes)
+
+    @property
+    def _tables(self) -> tuple[Tensor, ...]:
+        return self.cameras, self.datasets, self.tracks, self.frames
 
     @classmethod
     def of_records(
