@@ -187,6 +187,15 @@ def _units(images: Images) -> np.ndarray:
     return whole_tracks(images).of_images if images.have_tracks else np.arange(len(images))
 
 
+def _part_simultaneous(identity: np.ndarray, apart: np.ndarray, strength: np.ndarray) -> None:
+    """Of two tracks seen together that joined one identity, takes the one that is less like it out again."""
+    one, other = apart.T
+    for first, second in apart[(identity[one] == identity[other]) & (identity[one] >= 0)].tolist():
+        weaker = first if strength[first] < strength[second] else second
+        if identity[first] == identity[second] and np.isfinite(strength[weaker]):
+            identity[weaker] = UNKNOWN
+
+
 class JoiningLabeler:
     """Leaves old images in their identities, lets new ones join them, and clusters the rest.
 
@@ -222,21 +231,23 @@ class JoiningLabeler:
     @torch.no_grad()
     def __call__(self, features: Tensor, images: Images | None = None) -> Tensor:
         """Labels ``(N, D)`` unit rows: ``(N,)`` int64, clusters 0, 1, ...; -1 marks an outlier."""
-        labels = self.before.copy()
-        units = np.arange(len(labels)) if images is None else _units(images)
+        labels, units = self.before.copy(), _units(images) if images else np.arange(len(self.before))
         # A track goes on in the identity that it was in.
         is_old = labels >= 0
-        started = np.full(units.max() + 1, UNKNOWN)
-        started[units[is_old]] = labels[is_old]
-        goes_on = (labels == UNKNOWN) & (started[units] >= 0)
-        labels[goes_on] = started[units[goes_on]]
-        new = np.flatnonzero(labels == UNKNOWN)
+        of_units = np.full(units.max() + 1, UNKNOWN)
+        of_units[units[is_old]] = labels[is_old]
+        new = np.flatnonzero((labels == UNKNOWN) & (of_units[units] < 0))
         if len(new):
-            rows = torch.from_numpy(new).to(features.device)
-            means, of_units = _means(features[rows], torch.from_numpy(units[new]))
+            means, _ = _means(features[torch.from_numpy(new).to(features.device)], torch.from_numpy(units[new]))
             similarities = self.known.nearest(means).cpu()
+            asked, best = np.unique(units[new]), _two(similarities)
             nearest = self.known.numbers[similarities.argmax(1)]
-            labels[new] = torch.where(self.rule.accepts(_two(similarities)), nearest, UNKNOWN)[of_units].numpy()
+            of_units[asked] = torch.where(self.rule.accepts(best), nearest, UNKNOWN).numpy()
+            if images is not None and images.have_tracks:
+                strength = np.full(len(of_units), np.inf)
+                strength[asked] = best[:, 0].numpy()
+                _part_simultaneous(of_units, whole_tracks(images).apart, strength)
+        labels[labels == UNKNOWN] = of_units[units[labels == UNKNOWN]]
         self.identities = labels.copy()
         rest = np.flatnonzero(labels < 0)
         found = self._label_rest(features, images, rest)

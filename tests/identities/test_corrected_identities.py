@@ -269,7 +269,7 @@ def test_the_nearest_of_each_identity_and_the_rule_equal_slow_ones():
     assert rule.near == pytest.approx(max(np.quantile(away, 0.99), np.quantile(home[home > -1], 0.05)), abs=1e-5)
     assert rule.margin == pytest.approx(max(0, np.quantile(lead, 0.05)), abs=1e-5)
     best_two = torch.tensor([[0.9, 0.2], [rule.near - 0.01, 0.0]])
-    assert rule.accepts(best_two).tolist() == [bool(0.9 >= rule.near), False]
+    assert rule.accepts(best_two).tolist() == [bool(rule.near <= 0.9), False]
 
 
 def test_a_new_track_joins_as_one_and_an_old_one_goes_on(tmp_path):
@@ -290,6 +290,20 @@ def test_a_new_track_joins_as_one_and_an_old_one_goes_on(tmp_path):
     found = write_identities(tmp_path / "new", crops, joining, joining).identity.numpy()
     assert (found[old] == before).all() and len(set(found[tracks == 0])) == 1
     assert set(found[is_new & (tracks > 0)]) == {before[footage.people[old] == footage.people[-1]][0]}
+
+
+def test_of_two_new_tracks_seen_together_one_joins_an_identity(tmp_path):
+    old = make_crops(tmp_path, [person for person in range(PEOPLE) for _ in range(OF_EACH)])
+    before = write_identities(tmp_path / "out", old, PseudoLabeler(eps=0.5, k1=10, k2=3)).identity
+    new = make_crops(tmp_path, [2] * 8, seed=1, start=500, noise=0.2)
+    sightings = [Sighting("camera0", track, frame) for track in "ab" for frame in range(4)]
+    crops = together(new._replace(sightings=sightings), old)
+    joining = JoiningLabeler(PseudoLabeler(eps=0.5, k1=10, k2=3), load_known(tmp_path / "out", crops, tmp_path))
+    found = write_identities(tmp_path / "new", crops, joining, joining).identity
+    assert len(set(found[:4].tolist())) == len(set(found[4:8].tolist())) == 1
+    means = normalize(torch.stack([new.features[:4].mean(0), new.features[4:].mean(0)]), dim=1)
+    winner = int((means @ old.features[before == before[2 * OF_EACH]].T).amax(1).argmax())
+    assert found[4 * winner] == before[2 * OF_EACH] != found[4 * (1 - winner)]
 
 
 def test_results_that_nothing_can_join(call, tmp_path, root):
@@ -315,7 +329,7 @@ def test_the_tool_takes_new_images_into_a_result_and_its_answers_along(call, tmp
     features = torch.cat([look_of([4], seed=9), saved.features])
     paths = ["camera1/04_900.jpg", *saved.paths]
     save_features(tmp_path / "more.npz", features, paths, {"k1": 10, "k2": 3}, saved.model)
-    code, output, error = call(features=tmp_path / "more.npz", into=tmp_path / "out")
+    code, _, error = call(features=tmp_path / "more.npz", into=tmp_path / "out")
     assert code == 0, error
     found = identities_in(tmp_path / "out")
     assert found.pop("camera1/04_900.jpg") == before[one_of(root, 4)] and found == before
