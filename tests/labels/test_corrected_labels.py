@@ -170,7 +170,12 @@ def test_a_run_respects_corrections_in_every_epoch_and_resumes_to_the_bit(data_r
 
     def train(folder, epochs, *options, corrections=by_hand):
         settings = {**SMALL, "data.sources": "['folder']", "data.targets": "['folder']", "data.save_dir": folder}
-        settings |= {"train.max_epoch": epochs, "cluster.corrections": corrections, "data.camera_regex": r"_c(\d)"}
+        settings |= {
+            "train.max_epoch": epochs,
+            "engine.iters": 1,
+            "cluster.corrections": corrections,
+            "data.camera_regex": r"_c(\d)",
+        }
         return train_hhcl.main(["--root", str(crops), *pairs(settings), *options])
 
     assert train(tmp_path / "whole", 2) == 0 == train(tmp_path / "parts", 1)
