@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from clustering import make_features
 from identities import DEMO, agreement
 
 from hhcl_torchreid import FeatureExtractor, PseudoLabeler
@@ -168,10 +167,13 @@ def measure_quality(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler) -> 
 
 def measure_size(images: int, dimensions: int, new: int = 1000) -> Record:
     """Seconds until new images have joined, features given."""
-    features = make_features(images + new, dimensions, "late", 0)
-    truth = PseudoLabeler(0.5)(features[::10]).numpy()  # any identities will do: those of a tenth, and what is nearest
-    nearest = torch.cat([(rows @ features[::10].T).argmax(1) for rows in features[:images].split(1000)]).numpy()
-    before = np.concatenate([truth[nearest], np.full(new, UNKNOWN)])
+    generator = torch.Generator().manual_seed(0)
+    people = images // 20
+    looks = torch.randn(people + new // 10, dimensions, generator=generator)
+    person = torch.cat([torch.arange(images) % people, torch.randint(len(looks), (new,), generator=generator)])
+    noise = torch.randn(len(person), dimensions, generator=generator)
+    features = torch.nn.functional.normalize(looks[person] + 0.8 * noise, dim=1)
+    before = np.concatenate([person[:images].numpy(), np.full(new, UNKNOWN)])
     watch = time.perf_counter()
     known = Known.of(features[:images], before[:images], np.arange(images))
     joining = JoiningLabeler(PseudoLabeler(0.5), JoinedTo(Earlier({}, int(before.max()) + 1), known, before))
