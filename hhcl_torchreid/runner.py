@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 
 from . import config, distributed
 from .checkpoint import check_settings, configuration_in, load_checkpoint
+from .data.corrections import read_corrections
 from .data.datasets import FolderOfCrops, check_datasets, sightings_of
 from .data.sampler import check_batch_size
 from .data.tracks import Sighting
@@ -26,7 +27,7 @@ from .errors import InputError, explain_out_of_memory, is_out_of_memory
 from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
-from .labels import build_labeler
+from .labels import CorrectedLabeler, Labeler, TrueLabels, build_labeler, combine_answers
 from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from, settings_seen_in
 from .models.compilation import compile_model
 from .settings import SETTINGS
@@ -90,7 +91,7 @@ def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
         if cfg.test.identities:
             distributed.from_main(
                 lambda: check_folder(
-                    RunFolder(cfg.data.save_dir).identities, _folder_of_images(cfg, engine), "data.save_dir"
+                    RunFolder(cfg.data.save_dir).identities, _folder_of_images(cfg, engine.records), "data.save_dir"
                 )
             )
         if dry_run:
@@ -295,6 +296,10 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
     """
     optimizer, schedule = _build_schedule(cfg, model)
     labeler = build_labeler(cfg.engine.labels, cfg)
+    if cfg.cluster.corrections and not isinstance(labeler, TrueLabels):
+        records = datamanager.train_loader.dataset.data
+        root = _folder_of_images(cfg, records)
+        labeler = _correct(cfg, labeler, {Path(path).relative_to(root).as_posix(): path for path, *_ in records}, root)
     return ImageHHCLEngine(
         datamanager,
         model,
@@ -311,6 +316,11 @@ def _build_schedule(cfg: CfgNode, model: ReIDModel) -> tuple[torch.optim.Optimiz
         return optimizer, torchreid.optim.build_lr_scheduler(optimizer, **config.lr_scheduler_kwargs(cfg))
     except ValueError as error:
         raise InputError(f"train.optim or train.lr_scheduler: {error}") from None
+
+
+def _correct(cfg: CfgNode, labeler: Labeler, names: Mapping[str, str], root: Path) -> Labeler:
+    """The labeler, with what people have said of its images, whose names are by their paths below the folder."""
+    return CorrectedLabeler(labeler, combine_answers(read_corrections(cfg.cluster.corrections), names, root))
 
 
 def _checkpoint_to_resume(cfg: CfgNode) -> str:
@@ -338,8 +348,8 @@ def _write_configuration(cfg: CfgNode) -> None:
             file.write(cfg.dump())
 
 
-def _folder_of_images(cfg: CfgNode, engine: ImageHHCLEngine) -> Path:
-    images = [path for path, *_ in engine.records]
+def _folder_of_images(cfg: CfgNode, records: Sequence[tuple[str, int, int, int]]) -> Path:
+    images = [path for path, *_ in records]
     if cfg.data.sources == ["folder"]:
         root = Path(cfg.data.root).expanduser()
         train = root / "train"
@@ -353,7 +363,7 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     if not distributed.is_main():
         engine.labeler(features, engine.images)  # its part of the neighbour search
         return
-    root = _folder_of_images(cfg, engine)
+    root = _folder_of_images(cfg, engine.records)
     paths = [Path(path).relative_to(root).as_posix() for path, *_ in engine.records]
     seen = sightings_of(cfg.data.sources)
     sightings = [
@@ -361,7 +371,10 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         for (path, *_), camera in zip(engine.records, engine.images.cameras.tolist(), strict=True)
     ]
     crops = Crops(root, paths, sightings, features, [])
-    found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, engine.labeler)
+    labeler = engine.labeler
+    if isinstance(labeler, CorrectedLabeler):  # its images are called by their paths below the folder here
+        labeler = _correct(cfg, labeler.labeler, {path: path for path in paths}, root)
+    found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, labeler)
     print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
 
 

@@ -298,6 +298,13 @@ _ROWS = (
         choices=("auto", "fixed", "off"),
     ),
     Setting("cluster.knn", "auto", "neighbour search: auto, faiss, torch"),
+    Setting(
+        "cluster.corrections",
+        "",
+        "corrections.csv of the training images' identities, which the labels of every epoch respect",
+        may_be_empty=True,
+        idle_while=("engine.labels", "identities"),
+    ),
     Setting("hhcl.mode", "hybrid", "centroid, hard, hybrid, hybrid_instances, harmonic"),
     Setting("hhcl.temperature", 0.05, "divides the similarities", above=0),
     Setting("hhcl.momentum", 0.1, "what a memory row keeps of itself in an update", least=0, most=1),

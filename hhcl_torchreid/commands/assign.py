@@ -9,13 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cli import add_image_size, add_places, run_tool
+from ..data.corrections import CORRECTIONS, write_corrections
 from ..features.extractor import FeatureExtractor
 from ..identities import (
+    EXPORTS,
     Identities,
+    JoiningLabeler,
     check_folder,
     cluster_settings,
+    collect_corrections,
+    correct,
     crops_from_features,
     crops_from_images,
+    export_identities,
+    forget_identity,
+    load_known,
+    load_names,
     write_identities,
     write_mot,
     write_unreadable,
@@ -26,7 +35,7 @@ from ..labels import PseudoLabeler
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights")
     source.add_argument("--features", metavar="FILE", help="features.npz of an earlier assignment, in place of a model")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
@@ -41,17 +50,32 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
     parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
+    parser.add_argument("--corrections", metavar="FILE", help="answers of people, which DIR keeps with those of before")
+    parser.add_argument("--into", metavar="EARLIER", help="results of before, whose identities new images may join")
+    parser.add_argument(
+        "--export",
+        action="append",
+        default=[],
+        choices=tuple(EXPORTS),
+        help="also write DIR/export, for other programs",
+    )
+    parser.add_argument("--forget", metavar="IDENTITY", help="only take this one, a number or a name, out of DIR")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.epilog = (
         "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
         "example:\n  hhcl assign --weights MODEL --root CROPS --out DIR"
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.forget is None and not (args.weights or args.features):
+        parser.error("one of the arguments --weights --features is required")
+    return args
 
 
 def assign(args: argparse.Namespace) -> str:
     """Does the work; returns what to say at the end."""
     check_folder(args.out, args.root)
+    if args.forget is not None:
+        return forget_identity(args.out, args.forget, args.root, args.camera_regex, args.track_regex)
     settings = cluster_settings(args.weights, args.features)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     PseudoLabeler(**settings)  # settings that are none are told before the work
@@ -65,8 +89,15 @@ def assign(args: argparse.Namespace) -> str:
     if args.eps is not None and args.tracks is None and crops.images.have_tracks:
         settings["tracks"] = "fixed"  # who names an eps gets that one
     labeler = PseudoLabeler(**settings)
+    joining = JoiningLabeler(labeler, load_known(args.into, crops, args.out)) if args.into else None
+    corrections = collect_corrections(crops, args.into or args.out, args.corrections)
+    corrected = correct(joining or labeler, crops, corrections)
     write_unreadable(args.out, crops.unreadable)
-    identities = write_identities(args.out, crops, labeler)
+    identities = write_identities(args.out, crops, corrected, joining)
+    if corrections:
+        write_corrections(Path(args.out, CORRECTIONS), corrections)
+    for kind in args.export:
+        export_identities(kind, args.out, crops, identities, load_names(args.out))
     if args.mot_out:
         write_mot(args.mot_out, crops, identities)
     return summary(identities, len(crops.unreadable), labeler, args)

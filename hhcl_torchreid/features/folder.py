@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ class FolderFeatures(NamedTuple):
     """Images whose features had to be computed; the others' were on disk."""
     kept_in: Path | None
     """The file that keeps the features; None where no place for it can be written."""
+    model: str
+    """What made them, in words: the network's name and the beginning of what tells its weights from others'."""
 
 
 class _Kept(NamedTuple):
@@ -73,7 +75,7 @@ def features_of_folder(
     paths = find_images(root)
     names = np.array([path.relative_to(root).as_posix() for path in paths], dtype=np.str_)
     states = np.array([_state(path) for path in paths], dtype=np.int64).reshape(-1, 2)
-    fingerprint, places = _fingerprint(extractor), _places(root)
+    fingerprint, places = _digest(extractor), _places(root)
     kept_in, known = _read_first(places, fingerprint, extractor.model.feature_dim)
 
     source = _unchanged(known, names, states)
@@ -96,6 +98,7 @@ def features_of_folder(
         unreadable=[path for path, good in zip(paths, readable, strict=True) if not good] + find_others(root),
         num_extracted=len(changed),
         kept_in=kept_in,
+        model=f"{extractor.model.name} {_digest(extractor, with_precision=False)[:8]}",
     )
 
 
@@ -120,9 +123,10 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _fingerprint(extractor: FeatureExtractor) -> str:
+def _digest(extractor: FeatureExtractor, with_precision: bool = True) -> str:
     """Text that is another one whenever the features would be: of layers, weights, image settings and arithmetic."""
-    settings = (extractor.image_size, extractor.pixel_mean, extractor.pixel_std, extractor.embedder.precision)
+    settings: tuple[Any, ...] = (extractor.image_size, extractor.pixel_mean, extractor.pixel_std)
+    settings += (extractor.embedder.precision,) * with_precision
     digest = hashlib.sha256(repr((extractor.model, settings)).encode("utf-8"))
     for name, value in extractor.model.state_dict().items():
         digest.update(name.encode("utf-8"))

@@ -25,10 +25,19 @@ class SavedFeatures(NamedTuple):
     """(N, D) float32 unit rows."""
     paths: list[str]
     """Relative to the folder of the images, with ``/`` between folders."""
+    model: str = ""
+    """What made them, in words; empty where it is not known."""
+    next_identity: int = 0
+    """The lowest number that no identity of them has ever had."""
 
 
 def save_features(
-    path: str | Path, features: Tensor, paths: Sequence[str], settings: Mapping[str, Any] | None = None
+    path: str | Path,
+    features: Tensor,
+    paths: Sequence[str],
+    settings: Mapping[str, Any] | None = None,
+    model: str = "",
+    next_identity: int = 0,
 ) -> None:
     """Writes features and the paths they belong to; :func:`numpy.load` reads them without pickle.
 
@@ -37,6 +46,8 @@ def save_features(
         features: ``(N, D)`` float32.
         paths: of the images, relative to their folder.
         settings: of their clustering, numbers by name.
+        model: what made the features, in words.
+        next_identity: the lowest number that no identity of them has ever had.
 
     Raises:
         InputError: it cannot be written.
@@ -48,6 +59,8 @@ def save_features(
             features=features.float().cpu().numpy(),
             paths=np.array(paths, dtype=np.str_),
             settings=np.array(text),
+            model=np.array(model),
+            next_identity=np.array(next_identity),
         )
 
 
@@ -65,12 +78,14 @@ def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
     """
     with open_arrays(path) as arrays:
         features, paths = arrays["features"], arrays["paths"]
+        model = str(arrays["model"]) if "model" in arrays else ""
+        next_identity = int(arrays["next_identity"]) if "next_identity" in arrays else 0
     if features.ndim != 2 or features.dtype.kind != "f" or paths.dtype.kind != "U" or paths.shape != (len(features),):
         raise InputError(
             f"{path} holds features {features.dtype} {features.shape} and paths {paths.dtype} {paths.shape}: there "
             "must be one row of floating-point numbers for each path"
         )
-    return SavedFeatures(torch.from_numpy(features.astype(np.float32)), paths.tolist())
+    return SavedFeatures(torch.from_numpy(features.astype(np.float32)), paths.tolist(), model, next_identity)
 
 
 def load_settings(path: str | os.PathLike[str]) -> dict[str, Any]:

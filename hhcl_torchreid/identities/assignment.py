@@ -20,7 +20,7 @@ class Identities:
     """The identity of every image, and how it compares with the identities around it. All tensors on the CPU."""
 
     identity: Tensor
-    """(N,) int64, 0, 1, ...; -1 marks an outlier."""
+    """(N,) int64, 0 or more; -1 marks an outlier. A number that nobody has any more is not given again."""
     similarity: Tensor
     """(N,) float32 cosine similarity to the centroid of the image's identity; NaN for outliers."""
     runner_up: Tensor
@@ -34,7 +34,12 @@ class Identities:
     @property
     def num_identities(self) -> int:
         """Number of identities."""
-        return int(self.identity.max()) + 1
+        return len(self.numbered[0])
+
+    @property
+    def numbered(self) -> tuple[Tensor, Tensor]:
+        """(C,) int64, the numbers of the C identities, and (N,) int64, the place of each image's among them, or -1."""
+        return without_gaps(self.identity)
 
     @property
     def num_outliers(self) -> int:
@@ -53,7 +58,7 @@ def compare_with_centroids(features: Tensor, labels: Tensor) -> Identities:
 
     Args:
         features: ``(N, D)`` floating-point unit rows.
-        labels: ``(N,)`` int64 clusters without gaps, -1 for outliers, as :class:`~hhcl_torchreid.PseudoLabeler` makes.
+        labels: ``(N,)`` int64 clusters, -1 for outliers, as :class:`~hhcl_torchreid.PseudoLabeler` makes.
 
     Returns:
         Identities, numbered as the labels are.
@@ -71,14 +76,21 @@ def compare_with_centroids(features: Tensor, labels: Tensor) -> Identities:
     if labels.shape != features.shape[:1]:
         raise InputError(f"{len(features)} features have {len(labels)} labels: give one label for each")
     labels = labels.to(features.device)
-    num_identities = max(0, int(labels.max()) + 1)
+    numbers, places = without_gaps(labels)
     own = torch.full(labels.shape, torch.nan, device=features.device)
     other, other_similarity = torch.full_like(labels, OUTLIER), torch.full_like(own, torch.nan)
-    if num_identities > 0:
-        centroids = cluster_centroids(features, labels, num_identities)
+    if len(numbers):
+        centroids = cluster_centroids(features, places, len(numbers))
         for rows in torch.arange(len(features), device=features.device).split(ROWS_AT_ONCE):
-            own[rows], other[rows], other_similarity[rows] = _own_and_next(features[rows] @ centroids.T, labels[rows])
+            own[rows], other[rows], other_similarity[rows] = _own_and_next(features[rows] @ centroids.T, places[rows])
+        other = torch.where(other < 0, OUTLIER, numbers[other])
     return Identities(labels.cpu(), own.cpu(), other.cpu(), other_similarity.cpu())
+
+
+def without_gaps(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Gives (C,) the numbers that are used, ascending, and (N,) the place of each label among them; -1 stays -1."""
+    numbers = labels[labels != OUTLIER].unique()
+    return numbers, torch.where(labels == OUTLIER, OUTLIER, torch.searchsorted(numbers, labels))
 
 
 def _own_and_next(similarities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -34,6 +34,8 @@ class Crops(NamedTuple):
     """(N, D) float32 unit rows."""
     unreadable: list[str]
     """Relative paths of the other image files, and of those that a table of tracks does not name."""
+    model: str = ""
+    """What made the features, in words; empty where it is not known."""
 
     @property
     def cameras(self) -> list[str]:
@@ -78,7 +80,8 @@ def crops_from_images(
         for images in ([found.paths[row] for row in rows], found.unreadable + not_named)
     )
     known = [cast(Sighting, sighting_of[found.paths[row]]) for row in rows]
-    return Crops(root, paths, known, found.features[torch.tensor(rows, device=found.features.device)], unreadable)
+    features = found.features[torch.tensor(rows, device=found.features.device)]
+    return Crops(root, paths, known, features, unreadable, found.model)
 
 
 def crops_from_features(
@@ -107,7 +110,7 @@ def crops_from_features(
             "--root to the folder that the features were extracted from"
         )
     sightings = find_sightings([root / name for name in saved.paths], root, camera_regex, track_regex)
-    return Crops(root, saved.paths, [seen or Sighting("") for seen in sightings], saved.features, [])
+    return Crops(root, saved.paths, [seen or Sighting("") for seen in sightings], saved.features, [], saved.model)
 
 
 def cluster_settings(

@@ -88,21 +88,25 @@ def _rows(tracks: Sequence[TrackOfIdentity], crops: Crops, identities: Identitie
     for number, track in enumerate(tracks):
         of_track[track.images] = number
     means = cluster_centroids(crops.features, of_track, len(tracks)).cpu()
+    numbers, places = identities.numbered
     centroids = torch.zeros(0, means.shape[1])
-    if identities.num_identities:
-        centroids = cluster_centroids(crops.features, identities.identity, identities.num_identities).cpu()
+    if len(numbers):
+        centroids = cluster_centroids(crops.features, places, len(numbers)).cpu()
+    place_of = {number: place for place, number in enumerate(numbers.tolist())}
     for track, similarities in zip(tracks, means @ F.normalize(centroids).T, strict=True):
-        own = float(similarities[track.identity]) if track.identity != OUTLIER else None
+        own = None
         if track.identity != OUTLIER:
-            similarities[track.identity] = -torch.inf
+            own = float(similarities[place_of[track.identity]])
+            similarities[place_of[track.identity]] = -torch.inf
         others = len(similarities) - (track.identity != OUTLIER)
-        runner_up = int(similarities.argmax()) if others else OUTLIER
+        best = int(similarities.argmax()) if others else OUTLIER
+        runner_up = int(numbers[best]) if others else OUTLIER
         first, last = (crops.sightings[track.images[place]].frame for place in (0, -1))
         yield (
             *(track.camera, track.track, *("" if frame < 0 else frame for frame in (first, last)), len(track.images)),
             "outlier" if track.identity == OUTLIER else track.identity,
             "" if own is None else f"{own:.4f}",
-            *(("", "") if runner_up == OUTLIER else (runner_up, f"{float(similarities[runner_up]):.4f}")),
+            *(("", "") if runner_up == OUTLIER else (runner_up, f"{float(similarities[best]):.4f}")),
         )
 
 

@@ -53,6 +53,23 @@ class Images:
         """Whether the track of any image is known."""
         return bool((self.tracks != UNKNOWN).any())
 
+    def part(self, rows: Tensor) -> "Images":
+        """Some of the images, by ``(M,)`` int64 rows."""
+        cameras, datasets, tracks, frames = (table[rows] for table in self._tables)
+        boxes = None if self.boxes is None else self.boxes[rows]
+        return Images(tuple(self.paths[row] for row in rows.tolist()), cameras, datasets, tracks, frames, boxes)
+
+    def beside(self, others: int) -> "Images":
+        """These, and behind them images of which nothing is known."""
+        unknown = torch.full((others,), UNKNOWN)
+        boxes = None if self.boxes is None else torch.cat([self.boxes, torch.full((others, 4), math.nan)])
+        cameras, datasets, tracks, frames = (torch.cat([table, unknown]) for table in self._tables)
+        return Images((*self.paths, *[""] * others), cameras, datasets, tracks, frames, boxes)
+
+    @property
+    def _tables(self) -> tuple[Tensor, ...]:
+        return self.cameras, self.datasets, self.tracks, self.frames
+
     @classmethod
     def of_records(
         cls, records: Sequence[tuple[str, int, int, int]], sightings: Mapping[str, Sighting] | None = None

@@ -16,7 +16,7 @@ from ..clustering.linkage import average_linkage
 from ..errors import InputError
 from .base import UNKNOWN, Images
 
-__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "whole_tracks"]
+__all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "none_can_join", "whole_tracks", "without_gaps"]
 
 FRAMES_COMPARED = 16
 FEWEST_FRAMES = 2
@@ -74,7 +74,7 @@ def find_pieces(features: Tensor, images: Images) -> Pieces:
     whole = whole_tracks(images)
     if len(whole) == 1:
         raise InputError("all images are of one track, so there is nobody to tell it from: give images of more tracks")
-    if 2 * len(whole.apart) == len(whole) * (len(whole) - 1):
+    if none_can_join(whole):
         raise InputError(
             f"each two of the {len(whole)} tracks share a frame, so that no two can be one person: give tracks of more "
             "cameras or times, or set cluster.tracks to off"
@@ -90,6 +90,11 @@ def find_pieces(features: Tensor, images: Images) -> Pieces:
         return whole
     split = np.unique(2 * whole.of_images + later_parts, return_inverse=True)[1].reshape(-1)
     return _pieces(split, images)
+
+
+def none_can_join(pieces: Pieces) -> bool:
+    """Whether each two pieces are two people, as where there is one alone."""
+    return 2 * len(pieces.apart) == len(pieces) * (len(pieces) - 1)
 
 
 def whole_tracks(images: Images) -> Pieces:
@@ -207,7 +212,7 @@ def label_pieces(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray, graph: 
             )
             of_pieces[members] = next_label + parts
             next_label += int(parts.max()) + 1
-    return _without_gaps(of_pieces[pieces.of_images])
+    return without_gaps(of_pieces[pieces.of_images])
 
 
 def joined_share(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray) -> float:
@@ -249,7 +254,7 @@ def _mean_similarities(graph: Tensor, piece: np.ndarray, num_pieces: int) -> spa
     return (average @ similarities @ average.T).tocsr()
 
 
-def _without_gaps(labels: np.ndarray) -> np.ndarray:
+def without_gaps(labels: np.ndarray) -> np.ndarray:
     """Numbers the labels anew, 0, 1, ... by the first image of each."""
     names, first, place = np.unique(labels, return_index=True, return_inverse=True)
     first[names < 0] = -1

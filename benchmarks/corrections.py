@@ -1,0 +1,232 @@
+"""What corrections are worth, and what new images cost: a folder of crops in two parts, and answers from the truth.
+
+The crops' labels (Market-1501's names) only judge and answer. First, 70% of the images of most people are assigned,
+then the rest of theirs, and all of some strangers, come ``--into`` that result. Second, simulated answers are given: to
+the hardest cases in the page's order, to cases drawn at random, and to proposals to merge. An outlier counts as an
+identity of its own. With ``--images N``: seconds until a thousand new images have joined N old ones.
+
+Examples:
+    python benchmarks/corrections.py --json corrections.json
+    python benchmarks/corrections.py --crops CROPS --weights MODEL --eps 0.5
+    python benchmarks/corrections.py --images 100000
+"""
+
+import argparse
+import json
+import random
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from identities import DEMO, agreement
+
+from hhcl_torchreid import FeatureExtractor, PseudoLabeler
+from hhcl_torchreid.clustering.centroids import cluster_centroids
+from hhcl_torchreid.data.corrections import Correction
+from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.identities import Crops, Identities, cluster_settings, compare_with_centroids, crops_from_images
+from hhcl_torchreid.identities.joining import JoinedTo, JoiningLabeler, Known
+from hhcl_torchreid.identities.numbers import UNKNOWN, Earlier, keep_numbers
+from hhcl_torchreid.labels import combine_answers, correct_labels
+
+FIRST = 0.7
+STRANGERS = 0.2
+ANSWERS = (0, 50, 100, 200)
+SEEDS = range(5)
+ANSWER = {True: "same", False: "different"}
+Record = dict[str, Any]
+
+
+def true_people(paths: Sequence[str]) -> np.ndarray:
+    """(N,) int64, the person that each name begins with."""
+    found = [re.match(r"(\d+)_c\d+", Path(path).name) for path in paths]
+    if not all(found):
+        raise InputError("an image is not named as Market-1501's are, 0001_c1s1_000151_01.jpg: give such a folder")
+    return np.array([int(match[1]) for match in found if match])
+
+
+def measure_joining(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler, seed: int) -> Record:
+    """The first part is clustered, the second joins; judged against clustering all afresh."""
+    rng = np.random.default_rng(seed)
+    people = np.unique(truth)
+    is_stranger = np.isin(truth, rng.choice(people, round(STRANGERS * len(people)), replace=False))
+    first = (rng.random(len(truth)) < FIRST) & ~is_stranger
+    before = np.full(len(truth), UNKNOWN)
+    some = crops.images.part(torch.from_numpy(np.flatnonzero(first)))
+    before[first] = labeler(crops.features[torch.from_numpy(first)], some).numpy()
+    known = Known.of(crops.features[torch.from_numpy(first)], before[first], np.arange(first.sum()))
+    never_given = int(before.max()) + 1
+    joining = JoiningLabeler(labeler, JoinedTo(Earlier({}, never_given), known, before))
+    labels = joining(crops.features, crops.images)
+    numbers = keep_numbers(labels, joining.identities, never_given)[0].numpy()
+    had_one = before >= 0
+    is_known = (numbers >= 0) & (numbers < never_given)
+    most = {number: np.bincount(truth[before == number]).argmax() for number in np.unique(before[had_one])}
+    is_right = np.array([most.get(number) == person for number, person in zip(numbers, truth, strict=True)])
+    later = ~first & ~is_stranger
+    afresh = labeler(crops.features, crops.images).numpy()
+    return {
+        "images_first": int(first.sum()),
+        "images_later": int((~first).sum()),
+        "near": joining.rule.near,
+        "margin": joining.rule.margin,
+        "numbers_unchanged": float((numbers[had_one] == before[had_one]).mean()),
+        "f1_first": agreement(truth[first], before[first])["pairwise_f1"],
+        "f1": agreement(truth, numbers)["pairwise_f1"],
+        "f1_afresh": agreement(truth, afresh)["pairwise_f1"],
+        "strangers_called_known": float(is_known[is_stranger].mean()),
+        "recall": float(is_known[later].mean()),
+        "recall_right": float((is_known & is_right)[later].mean()),
+    }
+
+
+Question = tuple[int, tuple[int, ...]]
+"""An image, and the identities that a person is asked whether it belongs to."""
+
+
+def hard_cases(found: Identities) -> list[Question]:
+    """The images with an identity and a runner-up between the two, in the order of the page."""
+    margin = found.similarity - found.runner_up_similarity
+    rows = ((found.identity >= 0) & (found.runner_up >= 0)).nonzero().squeeze(1)
+    return [
+        (row, (int(found.identity[row]), int(found.runner_up[row]))) for row in rows[margin[rows].argsort()].tolist()
+    ]
+
+
+def at_random(found: Identities, seed: int) -> list[Question]:
+    """The same questions in any order."""
+    questions = hard_cases(found)
+    random.Random(seed).shuffle(questions)
+    return questions
+
+
+def merges(found: Identities, features: torch.Tensor) -> list[Question]:
+    """Whether two identities are one, by the most typical image of one: those with the most similar centroids first."""
+    numbers, places = found.numbered
+    centroids = cluster_centroids(features, places, len(numbers))
+    similarities = (centroids @ centroids.T).triu(1)
+    best = similarities.flatten().argsort(descending=True)[: max(ANSWERS)]
+    typical = most_typical(found)
+    pairs = [divmod(pair, len(numbers)) for pair in best.tolist()]
+    return [(typical[int(numbers[one])], (int(numbers[other]),)) for one, other in pairs]
+
+
+def most_typical(found: Identities) -> dict[int, int]:
+    """The image of each identity most similar to its centroid."""
+    typical = {}
+    for number in found.numbered[0].tolist():
+        rows = (found.identity == number).nonzero().squeeze(1)
+        typical[number] = int(rows[found.similarity[rows].argmax()])
+    return typical
+
+
+def measure_answers(crops: Crops, truth: np.ndarray, labels: torch.Tensor, questions: list[Question]) -> list[float]:
+    """Pairwise F1 after so many answers as ``ANSWERS`` says, each from the truth, by the typical images."""
+    typical = most_typical(compare_with_centroids(crops.features, labels))
+    given = [
+        [
+            Correction(
+                ANSWER[bool(truth[typical[number]] == truth[image])], crops.paths[image], crops.paths[typical[number]]
+            )
+            for number in numbers
+            if typical[number] != image
+        ]
+        for image, numbers in questions
+    ]
+    measured = []
+    for asked in ANSWERS:
+        rows = [row for rows in given[:asked] for row in rows]
+        answers = combine_answers(rows, {path: path for path in crops.paths}, crops.root)
+        corrected = correct_labels(labels, crops.features, crops.images, answers)
+        measured.append(agreement(truth, corrected.numpy())["pairwise_f1"])
+    return measured
+
+
+def measure_quality(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler) -> Record:
+    """Both experiments: the first with several draws, the second with the labels of all images."""
+    joined = [measure_joining(crops, truth, labeler, seed) for seed in SEEDS]
+    labels = labeler(crops.features, crops.images)
+    found = compare_with_centroids(crops.features, labels)
+    at_any = [measure_answers(crops, truth, labels, at_random(found, seed)) for seed in SEEDS]
+    return {
+        "images": len(truth),
+        "people": len(np.unique(truth)),
+        "joining": {name: [line[name] for line in joined] for name in joined[0]},
+        "joining_mean": {name: float(np.mean([line[name] for line in joined])) for name in joined[0]},
+        "answers": ANSWERS,
+        "f1_hard_cases": measure_answers(crops, truth, labels, hard_cases(found)),
+        "f1_at_random": np.mean(at_any, axis=0).tolist(),
+        "f1_merges": measure_answers(crops, truth, labels, merges(found, crops.features)),
+    }
+
+
+def measure_size(images: int, dimensions: int, new: int = 1000) -> Record:
+    """Seconds until new images have joined, features given."""
+    generator = torch.Generator().manual_seed(0)
+    people = images // 20
+    looks = torch.randn(people + new // 10, dimensions, generator=generator)
+    person = torch.cat([torch.arange(images) % people, torch.randint(len(looks), (new,), generator=generator)])
+    noise = torch.randn(len(person), dimensions, generator=generator)
+    features = torch.nn.functional.normalize(looks[person] + 0.8 * noise, dim=1)
+    before = np.concatenate([person[:images].numpy(), np.full(new, UNKNOWN)])
+    watch = time.perf_counter()
+    known = Known.of(features[:images], before[:images], np.arange(images))
+    joining = JoiningLabeler(PseudoLabeler(0.5), JoinedTo(Earlier({}, int(before.max()) + 1), known, before))
+    learned = time.perf_counter()
+    joining(features)
+    joined = int((joining.identities[images:] >= 0).sum())
+    return {
+        "images": images,
+        "identities": len(known.numbers),
+        "new_images": new,
+        "joined": joined,
+        "seconds_rule": learned - watch,
+        "seconds_join": time.perf_counter() - learned,
+    }
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", default="log/demo/model/model-best.pth.tar", help="(default: %(default)s)")
+    parser.add_argument("--crops", default=f"{DEMO}/bounding_box_train", help="(default: %(default)s)")
+    parser.add_argument("--eps", type=float, help="(default: as the model was trained with)")
+    parser.add_argument("--images", type=int, help="measure the seconds of joining so many images")
+    parser.add_argument("--dimensions", type=int, default=512)
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results there")
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace) -> Record:
+    """What the command line asks for."""
+    if options.images:
+        return measure_size(options.images, options.dimensions)
+    settings = cluster_settings(options.weights)
+    if options.eps is not None:
+        settings["eps"] = options.eps
+    crops = crops_from_images(FeatureExtractor(model_path=options.weights, verbose=False), options.crops, r"_c(\d)")
+    return measure_quality(crops, true_people(crops.paths), PseudoLabeler(**settings))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints and saves; 2 after bad input."""
+    options = parse_arguments(arguments)
+    try:
+        result = measure(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
