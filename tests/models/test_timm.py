@@ -37,7 +37,7 @@ def test_a_vision_transformer_trains_resumes_extracts_searches_and_exports(data_
     checkpoint = load_checkpoint(last)
     assert checkpoint["epoch"] == 2 and checkpoint["model_name"] == VIT
 
-    extractor = FeatureExtractor(model_path=last, device="cpu", verbose=False)
+    extractor = FeatureExtractor(model_path=last, device="cpu", verbose=False, amp="off")
     assert (extractor.image_size, extractor.pixel_mean, extractor.pixel_std) == ((64, 32), HALVES, HALVES)
     model = build_model(VIT, pretrained=False, image_size=(64, 32)).eval()
     model.load_state_dict(checkpoint["state_dict"])

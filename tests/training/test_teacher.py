@@ -34,6 +34,10 @@ def assert_same(state, other):
     assert all(torch.equal(state[name], other[name]) for name in state)
 
 
+def arithmetic(engine):
+    return engine.embedder.mean, engine.embedder.std, engine.embedder.precision
+
+
 def metrics(folder):
     with open(Path(folder, "metrics.csv"), encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -75,10 +79,12 @@ def test_it_is_what_labels_and_what_a_checkpoint_is_of(finished_run):
     checkpoint = load_checkpoint(path)
     assert_same(checkpoint["state_dict"], engine.teacher.network.state_dict())
     assert_same(checkpoint["student"]["state_dict"], engine.model.state_dict())
-    extractor = FeatureExtractor("shufflenet_v2_x0_5", str(path), device="cpu", image_size=(64, 32), verbose=False)
+    # The checkpoint of an engine without a configuration says nothing of pixels and arithmetic.
+    settings = {"image_size": (64, 32), "amp": "auto", "device": "cpu", "verbose": False}
+    extractor = FeatureExtractor("shufflenet_v2_x0_5", str(path), **settings)
     paths = [path for path, *_ in engine.records]
     assert torch.equal(extractor(paths), engine.labeler.given[-1])
-    student = Embedder(engine.model.eval(), engine.embedder.mean, engine.embedder.std)
+    student = Embedder(engine.model.eval(), *arithmetic(engine))
     assert not torch.allclose(student.of_store(engine.store), engine.labeler.given[-1], atol=1e-3)
 
 
@@ -93,7 +99,7 @@ def test_it_is_what_is_tested(finished_run, make_engine):
 def test_precise_statistics_are_those_of_its_own_weights(finished_run):
     engine, _ = finished_run
     again = copy.deepcopy(engine.teacher.network)
-    embedder = Embedder(again, engine.embedder.mean, engine.embedder.std)
+    embedder = Embedder(again, *arithmetic(engine))
     generator = np.random.default_rng([1, 1, *b"statistics"])  # of seed 1 and the second epoch
     estimate_statistics(embedder, engine.store, 32, 2, generator)
     assert_same(again.state_dict(), engine.teacher.network.state_dict())
