@@ -6,7 +6,9 @@ import torch
 from crops import draw
 from pages import Shown
 
+from hhcl_torchreid.data.corrections import Correction
 from hhcl_torchreid.identities import compare_with_centroids
+from hhcl_torchreid.labels import Images, combine_answers, correct_labels
 
 NOBODY, OUTLIER = -2, -1
 
@@ -101,6 +103,31 @@ def check_rows(data, steps):
             assert names.setdefault(after[image], name[0]) == name[0]
 
 
+def check_reading(data, steps):
+    """The rows, read back into the labels that the page began with, do what they say."""
+    paths = data["path"]
+    rows = [
+        Correction(answer, paths[image], paths[other] if other >= 0 else "", *name)
+        for step in steps
+        for answer, image, other, *name in step["rows"]
+    ]
+    answers = combine_answers(rows, {path: path for path in paths}, "")
+    generator = torch.Generator().manual_seed(0)
+    features = torch.nn.functional.normalize(torch.randn(len(paths), 8, generator=generator), dim=1)
+    unknown = torch.full((len(paths),), -1)
+    cameras, tracks = torch.tensor(data["camera"]), torch.tensor(data["track"])
+    images = Images(tuple(paths), cameras, torch.zeros_like(cameras), tracks, unknown)
+    labels = correct_labels(torch.tensor(data["identity"]), features, images, answers).tolist()
+    label_of = dict(zip(paths, labels, strict=True))
+    for answer, path, other, *_ in answers.rows:
+        if answer == "nobody":
+            assert label_of[path] == OUTLIER
+        elif answer == "same":
+            assert label_of[path] == label_of[other] >= 0
+        elif answer == "different" and label_of[path] >= 0:
+            assert label_of[path] != label_of[other]
+
+
 def test_rows_never_contradict_each_other_and_say_what_the_page_shows(open_page, tmp_path):
     draw(tmp_path / "crops", "a.jpg")
     found = compare_with_centroids(torch.eye(2)[:1], torch.tensor([0]))
@@ -131,3 +158,4 @@ def test_rows_never_contradict_each_other_and_say_what_the_page_shows(open_page,
             if step["kind"] == "name":
                 assert step["named"][str(step["own"])] == step["text"]
             check_rows(data, steps[: number + 1])
+        check_reading(data, steps)
