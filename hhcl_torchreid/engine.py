@@ -382,9 +382,10 @@ class ImageHHCLEngine(RetrievalEngine):
         reports.draw_curves(self.history.lines, self.folder.curves)
         if self.test_loader:
             is_best = self.history.improves(self.history.last["mAP"]) or is_best
-        self._save(self.folder.last_checkpoint)
+        # The best one first: a run that is killed in between does the epoch again, and finds it the best again.
         if is_best:
             self._save(self.folder.best_checkpoint)
+        self._save(self.folder.last_checkpoint)
 
     @distributed.main_only
     def _save(self, path: Path) -> None:

@@ -32,7 +32,7 @@ class FolderFeatures(NamedTuple):
     """Images whose features had to be computed; the others' were on disk."""
     kept_in: Path | None
     """The file that keeps the features; None where no place for it can be written."""
-    model: str
+    model: str = ""
     """What made them, in words: the network's name and the beginning of what tells its weights from others'."""
 
 

@@ -191,6 +191,8 @@ def register_labeler(name: str, build: Callable[[Any], Labeler] | None = None) -
 def build_labeler(name: str, cfg: Any) -> Labeler:
     """Builds a labeler by its name.
 
+    It is given the configuration without ``cluster.corrections``, which are respected around any labeler.
+
     Args:
         name: one of ``LABELERS``.
         cfg: the configuration.
@@ -200,6 +202,8 @@ def build_labeler(name: str, cfg: Any) -> Labeler:
     """
     if name not in LABELERS:
         raise InputError(f"engine.labels is {name!r}: choose one of {', '.join(LABELERS)}")
+    cfg = cfg.clone()
+    cfg.cluster.pop("corrections", None)
     return LABELERS[name](cfg)
 
 

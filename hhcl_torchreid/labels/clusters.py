@@ -267,8 +267,4 @@ def _near_copies(features: Tensor, similarities: Tensor) -> float:
     return float((1 - similarities[:, similarities.shape[1] // 4] < NEAR * typical).float().mean())
 
 
-def _from_configuration(cfg: Any) -> PseudoLabeler:
-    return PseudoLabeler(**{name: value for name, value in cfg.cluster.items() if name != "corrections"})
-
-
-register_labeler("clusters", _from_configuration)
+register_labeler("clusters", lambda cfg: PseudoLabeler(**cfg.cluster))
