@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import psutil
@@ -129,6 +130,35 @@ def test_two_processes_go_on_as_one_would_and_leave_the_same_checkpoint(run_of_o
             torch.testing.assert_close(value, of_one["state_dict"][name], rtol=1e-3, atol=1e-4)
     assert ours["optimizer"]["state"].keys() == theirs["optimizer"]["state"].keys()
     assert ours["scheduler"] == theirs["scheduler"]
+
+
+def test_two_processes_label_tracks_as_one_does(data_root, tmp_path):
+    crops, frames = tmp_path / "crops", Counter()
+    for image in sorted(data_root.glob("synthetic_market/*/bounding_box_train/*.jpg")):
+        track, camera = image.name[:4], image.name[5:7]
+        # Three people at a time are before a camera.
+        frame = 5 * (int(track) // 3) + frames[camera, track]
+        frames[camera, track] += 1
+        copy = crops / camera / track / f"{frame}.jpg"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, copy)
+    settings = {
+        "data__sources": "['folder']",
+        "data__track_regex": r"^(?P<camera>\w+)/(?P<track>\d+)/(?P<frame>\d+)",
+        "train__max_epoch": 1,
+    }
+    assert train_hhcl.main(arguments(crops, tmp_path / "one", **settings)) == 0
+    codes, errors = in_two_processes(
+        tmp_path / "processes", train_hhcl.main, arguments(crops, tmp_path / "two", **settings)
+    )
+    assert codes == [0, 0], errors
+    assert_same_epochs(tmp_path / "two", tmp_path / "one", 1)
+    assert (tmp_path / "two" / "labels.csv").read_text() == (tmp_path / "one" / "labels.csv").read_text()
+    with open(tmp_path / "two" / "labels.csv", encoding="utf-8") as file:
+        labels_of_tracks = defaultdict(set)
+        for row in csv.DictReader(file):
+            labels_of_tracks[Path(row["image"]).parent].add(row["label"])
+    assert all(len(labels) == 1 for labels in labels_of_tracks.values())
 
 
 def test_torchrun_trains_as_one_process_and_ends_when_a_process_dies(run_of_one, data_root, tmp_path):
