@@ -99,7 +99,7 @@ def assert_same_epochs(folder, other, epochs):
     assert len(rows) == len(others) == epochs
     for row, another in zip(rows, others, strict=True):
         for column in ("epoch", "clusters", "outliers", "largest_cluster", "lr", "ari", "nmi"):
-            assert row[column] == another[column]
+            assert row.get(column) == another.get(column)  # no identities, no agreement with them
         assert float(row["loss"]) == pytest.approx(float(another["loss"]), rel=TOLERANCE["rtol"])
 
 
