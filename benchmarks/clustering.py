@@ -219,9 +219,17 @@ def measure_torchreid(task: Record, options: argparse.Namespace) -> tuple[Record
 
 
 def in_own_process(measure: Any, *arguments: Any) -> Any:
-    """Runs a measurement in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    """Runs a measurement in a fresh process, which starts processes of its own as this one does.
+
+    Left to itself a spawned process spawns too, and every worker that loads images imports everything anew.
+    """
+    of_this_one = (multiprocessing.get_start_method(),)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_processes_by, of_this_one) as pool:
         return pool.submit(measure, *arguments).result()
+
+
+def _start_processes_by(method: str) -> None:
+    multiprocessing.set_start_method(method, force=True)
 
 
 def measures_of(options: argparse.Namespace) -> dict[str, Measure]:

@@ -1,3 +1,5 @@
+import multiprocessing
+
 import clustering as benchmark
 import numpy as np
 import pytest
@@ -65,3 +67,7 @@ def test_bad_settings_end_with_a_sentence(capsys):
     assert benchmark.main([*small, "--eps", "2"]) == 2  # by the process that measures
     error = capsys.readouterr().err
     assert error.startswith("error: cluster.eps is 2.0: give one number between 0 and 1") and error.count("\n") == 1
+
+
+def test_a_process_of_its_own_starts_workers_as_a_run_does():
+    assert benchmark.in_own_process(multiprocessing.get_start_method) == multiprocessing.get_start_method()
