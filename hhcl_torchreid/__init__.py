@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from . import log
+
 if TYPE_CHECKING:
     from .config import get_default_config
     from .engine import ImageHHCLEngine
@@ -42,6 +44,8 @@ _MODULES = {
     "register_labeler": "labels",
 }
 _DATASETS = ".data.datasets"  # makes the data sets of this package known to torchreid
+
+log.attach()
 
 # torchreid says so at every import; this package brings an evaluation of its own.
 warnings.filterwarnings("ignore", "Cython evaluation", UserWarning)
