@@ -27,18 +27,8 @@ from .log import progress_bar
 from .memory import HybridMemory
 from .models.batch_norm import InGroups
 from .stopwatch import Stopwatch
-from .training import (
-    Callback,
-    History,
-    Losses,
-    RunFolder,
-    TrainingState,
-    check_engine,
-    make_teacher,
-    make_writer,
-    reports,
-    tell_callbacks,
-)
+from .training import History, Losses, RunFolder, TrainingState, check_engine, make_teacher, make_writer, reports
+from .training.callbacks import Callback, tell_callbacks
 
 __all__ = ["ImageHHCLEngine"]
 
@@ -54,11 +44,10 @@ class ImageHHCLEngine(RetrievalEngine):
     the memory; then it trains as torchreid's engines do. The true identities of the training images are never used, but
     for the columns ``ari`` and ``nmi`` of ``metrics.csv`` (and with ``labels="identities"``).
 
-    Images are decoded once and stay as bytes where there is room, so the engine needs nothing but the file lists of the
-    data manager's loaders. A step never waits for the GPU: losses are looked at when they are printed, and at the end
-    of an epoch. Processes that ``torchrun`` has started (:func:`~hhcl_torchreid.distributed.processes`) share the work;
-    ``batch_size_train`` and ``bn_groups`` count the images of all together, and labels, batches, loss, memory and
-    running statistics are those of one process. The main process alone evaluates, prints and writes files.
+    Images are decoded once and stay as bytes where there is room; of the data manager's loaders only the file lists are
+    used. A step never waits for the GPU: losses are read when they are logged, and at the end of an epoch. Processes of
+    ``torchrun`` (:func:`~hhcl_torchreid.distributed.processes`) share the work: ``batch_size_train`` and ``bn_groups``
+    count the images of all, and the results are those of one process. The main one alone evaluates, logs and writes.
 
     Reference:
         Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning. IC-NIDC 2021. arXiv 2109.12333.
@@ -80,8 +69,7 @@ class ImageHHCLEngine(RetrievalEngine):
         cache (str, optional): where decoded images stay, see ``ImageStore``.
         amp (str, optional): arithmetic of the network, see ``choose_precision``; the rest is float32 always.
         labels (str, optional): a name in ``hhcl_torchreid.labels.LABELERS``; "identities" are the true labels.
-        teacher (float, optional): what the average of the weights that makes the labels, is tested and saved keeps of
-            itself in a step, see ``training.teacher``; 0 for none.
+        teacher (float, optional): what the weights' average keeps of itself in a step, see ``training.teacher``; 0: none.
         seed (int, optional): seed of the batches, the augmentation and the memory.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
         **memory: arguments of ``HybridMemory``: ``mode``, ``temperature``, ``momentum``, ...
@@ -151,7 +139,6 @@ class ImageHHCLEngine(RetrievalEngine):
         self.memory_settings = {"num_instances": num_instances, **memory}
         # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
         self.memory = HybridMemory(1, 1, **self.memory_settings)
-
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(keep_apart(self.train_loader.dataset.data))
         self.images = Images.of_records(self.records, sightings_of(datamanager.sources))
@@ -160,7 +147,6 @@ class ImageHHCLEngine(RetrievalEngine):
         self.labeler = choose_labeler(labeler, labels, get_default_config(), self.identities.tolist())
         self.labels: Tensor | None = None
         self.store = make_store(datamanager, self.records, cache, device, "training images")
-
         self.history, self.losses = History(), Losses()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
         self.state = TrainingState(model, self.teacher, optimizer, scheduler, self.scaler, self.labeler, self.history)
@@ -203,8 +189,7 @@ class ImageHHCLEngine(RetrievalEngine):
             if test_only or (self.resumed and start_epoch >= max_epoch):
                 self.test(visrank=visrank, rerank=rerank, **test_settings)
                 return
-            if self.writer is None:
-                self.writer = make_writer(self.folder)
+            self.writer = self.writer or make_writer(self.folder)
             started = time.monotonic()
             self.start_epoch, self.max_epoch, self.epoch = start_epoch, max_epoch, start_epoch
             if not self.resumed:
@@ -260,12 +245,12 @@ class ImageHHCLEngine(RetrievalEngine):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
             self._read_losses()
         self.history.current |= {"seconds_train": watch.lap("train"), "seconds_data": batches.seconds}
+        self.history.current["loss"] = self.losses.mean
         distributed.broadcast_buffers(self.embedder.model)
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             self._stop("weights that are no numbers", len(self.losses.values))
         self._estimate_statistics()
-        self.history.current["loss"] = self.losses.mean
         self.history.end()
         self.history.write(self.folder, self.writer)
         reports.write_labels(self.records, batches.labels, self.folder.labels)
@@ -307,8 +292,7 @@ class ImageHHCLEngine(RetrievalEngine):
 
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""
-        had_clusters = bool(self.history.lines) and self.history.last.get("clusters", 0) >= 2
-        labels_before = self.labels if had_clusters else None
+        labels_before = self.labels if self.history.had_clusters else None
         labels, found, sizes = label_epoch(self.labeler, features, self.images, self.epoch + 1, labels_before)
         self.history.current |= sizes | camera_agreement(found, self.images.cameras)
         if not isinstance(self.labeler, TrueLabels):
@@ -334,7 +318,6 @@ class ImageHHCLEngine(RetrievalEngine):
                 features = self.grouped_model(images)
             features = distributed.gather_features(features, of_ranks)
             loss = self.memory(features, labels, cameras)
-
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)

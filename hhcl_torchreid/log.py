@@ -101,7 +101,7 @@ def at_level(level: int) -> Iterator[None]:
         LOGGER.setLevel(before)
 
 
-def answer(text: str) -> None:
+def answer(text: object) -> None:
     """Prints what a command was asked for, also where it is to be quiet."""
     was_quiet, _printer.is_quiet = _printer.is_quiet, False
     try:

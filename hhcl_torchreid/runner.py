@@ -31,7 +31,8 @@ from .log import answer, copied_to
 from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from, settings_seen_in
 from .models.compilation import compile_model
 from .settings import SETTINGS
-from .training import Callback, reports
+from .training import reports
+from .training.callbacks import Callback
 from .training.checks import check_groups
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up

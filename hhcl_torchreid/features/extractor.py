@@ -182,8 +182,8 @@ class FeatureExtractor:
             pin_memory=self.device.type == "cuda",
         )
         readable = [torch.empty(0, dtype=torch.bool)]
-        settings = {"total": len(pictures), "desc": description, "unit": "img", "leave": False}
-        with progress_bar(is_short=num_batches <= 1, **settings) as progress:
+        is_short, total = num_batches <= 1, len(pictures)
+        with progress_bar(is_short=is_short, total=total, desc=description, unit="img", leave=False) as progress:
             features = self.embedder.of_batches(_readable_only(loader, readable, skip_unreadable, progress))
         is_readable = torch.cat(readable)
         if not skip_unreadable:

@@ -1,6 +1,5 @@
 """What a run keeps: its history, its state, its folder, its pictures."""
 
-from .callbacks import Callback, tell_callbacks
 from .checks import check_engine
 from .folder import RunFolder
 from .history import History, make_writer
@@ -8,14 +7,4 @@ from .losses import Losses
 from .state import TrainingState
 from .teacher import make_teacher
 
-__all__ = [
-    "Callback",
-    "History",
-    "Losses",
-    "RunFolder",
-    "TrainingState",
-    "check_engine",
-    "make_teacher",
-    "make_writer",
-    "tell_callbacks",
-]
+__all__ = ["History", "Losses", "RunFolder", "TrainingState", "check_engine", "make_teacher", "make_writer"]
