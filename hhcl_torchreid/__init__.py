@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from .labels import PseudoLabeler, register_labeler
     from .memory import HybridMemory
     from .models import build_model, register_backbone
+    from .training.callbacks import Callback
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
     "FeatureExtractor",
     "HybridMemory",
     "ImageHHCLEngine",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Callback": "training.callbacks",
     "FeatureExtractor": "features.extractor",
     "HybridMemory": "memory",
     "ImageHHCLEngine": "engine",

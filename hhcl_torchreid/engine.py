@@ -69,7 +69,7 @@ class ImageHHCLEngine(RetrievalEngine):
         cache (str, optional): where decoded images stay, see ``ImageStore``.
         amp (str, optional): arithmetic of the network, see ``choose_precision``; the rest is float32 always.
         labels (str, optional): a name in ``hhcl_torchreid.labels.LABELERS``; "identities" are the true labels.
-        teacher (float, optional): what the weights' average keeps of itself in a step, see ``training.teacher``; 0: none.
+        teacher (float, optional): what an average of the weights keeps of itself, see ``training.teacher``; 0: none.
         seed (int, optional): seed of the batches, the augmentation and the memory.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
         **memory: arguments of ``HybridMemory``: ``mode``, ``temperature``, ``momentum``, ...
@@ -372,6 +372,7 @@ class ImageHHCLEngine(RetrievalEngine):
     def _save(self, path: Path) -> None:
         with uninterrupted():
             save_checkpoint(self.state_dict(), path)
+        logger.debug(f"Saved {path}")
 
     def state_dict(self) -> dict[str, Any]:
         """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""

@@ -167,6 +167,7 @@ def search(
     if backend == "auto":
         backend = "torch" if features.is_cuda or not _has_faiss() else "faiss"
     first, last = (rows.start, rows.stop) if rows else (0, len(features))
+    logger.debug(f"{backend} searches {k} neighbours of {last - first} of {tuple(features.shape)} on {features.device}")
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
