@@ -51,13 +51,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_tool(work: Callable[[], None], level: int = logging.INFO, after_signal: str = "") -> int:
+def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logging.INFO) -> int:
     """Runs a tool and gives its exit code.
 
     Args:
         work: the tool; it logs what it does, and answers by :func:`hhcl_torchreid.log.answer`.
-        level: what it shows, see :func:`hhcl_torchreid.log.shown`.
         after_signal: what to do after Ctrl-C or SIGTERM, a clause.
+        level: what it shows, see :func:`hhcl_torchreid.log.shown`.
 
     Returns:
         0; 2 after bad input or where memory is too small, which standard error says in a sentence; 130 after Ctrl-C and

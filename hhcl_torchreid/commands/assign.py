@@ -128,4 +128,4 @@ def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler,
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: answer(assign(args)), args.level)
+    return run_tool(lambda: answer(assign(args)), level=args.level)

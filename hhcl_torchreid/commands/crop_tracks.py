@@ -42,4 +42,5 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     settings = vars(parse_arguments(arguments, prog))
     level = settings.pop("level")
-    return run_tool(lambda: answer(crop_tracks(**settings)), level, "; the same command goes on where this one stopped")
+    after_signal = "; the same command goes on where this one stopped"
+    return run_tool(lambda: answer(crop_tracks(**settings)), after_signal, level)

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: run(args), args.level)
+    return run_tool(lambda: run(args), level=args.level)
 
 
 def _beside(weights: Path, ending: str) -> Path:

@@ -80,4 +80,4 @@ def render(options: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     options = parse_arguments(arguments, prog)
-    return run_tool(lambda: render(options), options.level)
+    return run_tool(lambda: render(options), level=options.level)

@@ -89,6 +89,6 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     args = parse_arguments(arguments, prog)
     return run_tool(
         lambda: run_from(args, {}, args.dry_run),
-        args.level,
         after_signal="; the same command with model.resume auto goes on from here",
+        level=args.level,
     )
