@@ -188,5 +188,5 @@ def examine(args: argparse.Namespace) -> int:
         return 1
     from ..cli import run_tool  # which imports some of them
 
-    code = run_tool(lambda: check_machine(findings, Path(args.root).expanduser()), level=args.level)
-    return code or int(findings.num_wrong > 0)
+    root = Path(args.root).expanduser()
+    return run_tool(lambda: check_machine(findings, root), level=args.level) or int(findings.num_wrong > 0)
