@@ -245,12 +245,12 @@ class ImageHHCLEngine(RetrievalEngine):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
             self._read_losses()
         self.history.current |= {"seconds_train": watch.lap("train"), "seconds_data": batches.seconds}
-        self.history.current["loss"] = self.losses.mean
         distributed.broadcast_buffers(self.embedder.model)
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             self._stop("weights that are no numbers", len(self.losses.values))
         self._estimate_statistics()
+        self.history.current["loss"] = self.losses.mean
         self.history.end()
         self.history.write(self.folder, self.writer)
         reports.write_labels(self.records, batches.labels, self.folder.labels)
