@@ -11,6 +11,8 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from . import log
+
 if TYPE_CHECKING:
     from .config import get_default_config
     from .engine import ImageHHCLEngine
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
     from .labels import PseudoLabeler, register_labeler
     from .memory import HybridMemory
     from .models import build_model, register_backbone
+    from .training.callbacks import Callback
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
     "FeatureExtractor",
     "HybridMemory",
     "ImageHHCLEngine",
@@ -32,6 +36,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Callback": "training.callbacks",
     "FeatureExtractor": "features.extractor",
     "HybridMemory": "memory",
     "ImageHHCLEngine": "engine",
@@ -42,6 +47,8 @@ _MODULES = {
     "register_labeler": "labels",
 }
 _DATASETS = ".data.datasets"  # makes the data sets of this package known to torchreid
+
+log.attach()
 
 # torchreid says so at every import; this package brings an evaluation of its own.
 warnings.filterwarnings("ignore", "Cython evaluation", UserWarning)

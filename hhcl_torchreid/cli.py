@@ -1,6 +1,7 @@
 """The common end of the command-line tools: an exit code for whatever may happen, and one sentence."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from . import distributed
 from .errors import InputError, is_out_of_memory
 from .files import FULL_DISK
 from .interruption import Interrupted, catch_signals
+from .log import shown
 
 __all__ = ["add_image_size", "add_places", "run_tool"]
 
@@ -49,12 +51,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_tool(work: Callable[[], None], after_signal: str = "") -> int:
+def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logging.INFO) -> int:
     """Runs a tool and gives its exit code.
 
     Args:
-        work: the tool; it prints what it has to say.
+        work: the tool; it logs what it does, and answers by :func:`hhcl_torchreid.log.answer`.
         after_signal: what to do after Ctrl-C or SIGTERM, a clause.
+        level: what it shows, see :func:`hhcl_torchreid.log.shown`.
 
     Returns:
         0; 2 after bad input or where memory is too small, which standard error says in a sentence; 130 after Ctrl-C and
@@ -65,7 +68,7 @@ def run_tool(work: Callable[[], None], after_signal: str = "") -> int:
         if isinstance(stream, TextIOWrapper):  # a terminal may lack letters that file names have
             stream.reconfigure(errors="backslashreplace")
     try:
-        with catch_signals():
+        with shown(level), catch_signals():
             work()
             sys.stdout.flush()
     except InputError as error:

@@ -7,6 +7,7 @@ part is the whole, the main process is the only one.
 import contextlib
 import functools
 import itertools
+import logging
 import os
 import sys
 import warnings
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import InputError
+from .log import at_level
 
 __all__ = [
     "broadcast_buffers",
@@ -84,7 +86,12 @@ def processes() -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with (
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        at_level(logging.CRITICAL),  # a program's own handlers look elsewhere
+    ):
         yield
 
 

@@ -1,5 +1,6 @@
 """The HHCL engine: label -> rebuild the memory -> train -> test, the story of a run, an epoch and a step."""
 
+import logging
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 import torchreid
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from . import distributed
 from .checkpoint import save_checkpoint
@@ -23,12 +23,16 @@ from .features import Embedder, estimate_statistics, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
 from .labels import Images, Labeler, TrueLabels, choose_labeler, keep_apart, label_epoch
+from .log import progress_bar
 from .memory import HybridMemory
 from .models.batch_norm import InGroups
 from .stopwatch import Stopwatch
 from .training import History, Losses, RunFolder, TrainingState, check_engine, make_teacher, make_writer, reports
+from .training.callbacks import Callback, tell_callbacks
 
 __all__ = ["ImageHHCLEngine"]
+
+logger = logging.getLogger(__name__)
 
 SMALLER_BATCHES = "lower train.batch_size, or free memory on the device; model.resume auto goes on after the last epoch"
 
@@ -40,11 +44,10 @@ class ImageHHCLEngine(RetrievalEngine):
     the memory; then it trains as torchreid's engines do. The true identities of the training images are never used, but
     for the columns ``ari`` and ``nmi`` of ``metrics.csv`` (and with ``labels="identities"``).
 
-    Images are decoded once and stay as bytes where there is room, so the engine needs nothing but the file lists of the
-    data manager's loaders. A step never waits for the GPU: losses are looked at when they are printed, and at the end
-    of an epoch. Processes that ``torchrun`` has started (:func:`~hhcl_torchreid.distributed.processes`) share the work;
-    ``batch_size_train`` and ``bn_groups`` count the images of all together, and labels, batches, loss, memory and
-    running statistics are those of one process. The main process alone evaluates, prints and writes files.
+    Images are decoded once and stay as bytes where there is room; of the data manager's loaders only the file lists are
+    used. A step never waits for the GPU: losses are read when they are logged, and at the end of an epoch. Processes of
+    ``torchrun`` (:func:`~hhcl_torchreid.distributed.processes`) share the work: ``batch_size_train`` and ``bn_groups``
+    count the images of all, and the results are those of one process. The main one alone evaluates, logs and writes.
 
     Reference:
         Hu, Zhu, He. Hard-sample Guided Hybrid Contrast Learning. IC-NIDC 2021. arXiv 2109.12333.
@@ -66,8 +69,7 @@ class ImageHHCLEngine(RetrievalEngine):
         cache (str, optional): where decoded images stay, see ``ImageStore``.
         amp (str, optional): arithmetic of the network, see ``choose_precision``; the rest is float32 always.
         labels (str, optional): a name in ``hhcl_torchreid.labels.LABELERS``; "identities" are the true labels.
-        teacher (float, optional): what the average of the weights that makes the labels, is tested and saved keeps of
-            itself in a step, see ``training.teacher``; 0 for none.
+        teacher (float, optional): what an average of the weights keeps of itself, see ``training.teacher``; 0: none.
         seed (int, optional): seed of the batches, the augmentation and the memory.
         description (dict, optional): plain values to keep in every checkpoint, such as the configuration.
         **memory: arguments of ``HybridMemory``: ``mode``, ``temperature``, ``momentum``, ...
@@ -95,6 +97,7 @@ class ImageHHCLEngine(RetrievalEngine):
 
     model: Any
     grouped_model: nn.Module
+    callbacks: Sequence[Callback]
     train_loader: Any
     writer: Any
 
@@ -136,7 +139,6 @@ class ImageHHCLEngine(RetrievalEngine):
         self.memory_settings = {"num_instances": num_instances, **memory}
         # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
         self.memory = HybridMemory(1, 1, **self.memory_settings)
-
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(keep_apart(self.train_loader.dataset.data))
         self.images = Images.of_records(self.records, sightings_of(datamanager.sources))
@@ -145,11 +147,10 @@ class ImageHHCLEngine(RetrievalEngine):
         self.labeler = choose_labeler(labeler, labels, get_default_config(), self.identities.tolist())
         self.labels: Tensor | None = None
         self.store = make_store(datamanager, self.records, cache, device, "training images")
-
         self.history, self.losses = History(), Losses()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
         self.state = TrainingState(model, self.teacher, optimizer, scheduler, self.scaler, self.labeler, self.history)
-        self.folder = RunFolder("log")
+        self.folder, self.callbacks = RunFolder("log"), ()
         self.grouped_model = self.in_groups = InGroups(model, self.plan.group_size)
         self.resumed, self.start_epoch, self.max_epoch, self.print_freq = False, 0, 0, 1
 
@@ -167,18 +168,20 @@ class ImageHHCLEngine(RetrievalEngine):
         *,
         visrank: bool = False,
         rerank: bool = False,
+        callbacks: Sequence[Callback] = (),
         **test_settings: Any,
     ) -> None:
         r"""Torchreid's pipeline, which first tests the model as it is, so that there is a before and an after.
 
         The arguments are those of ``torchreid.engine.Engine.run``; ``visrank`` set for training draws the rankings of
-        the final test. ``save_dir`` receives TensorBoard's events and what ``training.folder.RunFolder`` names.
+        the final test. ``save_dir`` receives TensorBoard's events and what ``training.folder.RunFolder`` names, and
+        ``callbacks`` every line of ``metrics.csv``, as ``training.callbacks.Callback`` says.
 
         Raises:
             InputError: unreadable images, a folder that cannot be written or is in use, no clusters, a loss that is not
                 a number, too little memory. What was trained until then is in ``model/model-last.pth.tar``.
         """
-        self.folder = RunFolder(save_dir)
+        self.folder, self.callbacks = RunFolder(save_dir), callbacks
         if test_only and not self.test_loader:
             raise InputError("there is nothing to test on: give data.targets a data set with query and gallery images")
         test_settings["save_dir"] = save_dir
@@ -186,51 +189,48 @@ class ImageHHCLEngine(RetrievalEngine):
             if test_only or (self.resumed and start_epoch >= max_epoch):
                 self.test(visrank=visrank, rerank=rerank, **test_settings)
                 return
-            if self.writer is None:
-                self.writer = make_writer(self.folder)
+            self.writer = self.writer or make_writer(self.folder)
             started = time.monotonic()
             self.start_epoch, self.max_epoch, self.epoch = start_epoch, max_epoch, start_epoch
             if not self.resumed:
                 self._test_before(test_settings)
-            print("=> Start training")
+            logger.info("=> Start training")
             for self.epoch in range(start_epoch, max_epoch):
                 self.train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
                 done = self.epoch + 1
                 if done < max_epoch and done >= start_eval and eval_freq > 0 and done % eval_freq == 0:
-                    self._test_epoch(test_settings)
+                    self.save_model(self.epoch, self._measure(test_settings), save_dir)
                 elif done < max_epoch:
                     self._save(self.folder.last_checkpoint)
             if max_epoch > 0:
-                print("=> Final test")
-                self._test_epoch({**test_settings, "visrank": visrank})
-            print(f"Elapsed {timedelta(seconds=round(time.monotonic() - started))}")
+                logger.info("=> Final test")
+                self.save_model(self.epoch, self._measure({**test_settings, "visrank": visrank}), save_dir)
+            tell_callbacks(self.callbacks, self.history.lines)
+            logger.info(f"Elapsed {timedelta(seconds=round(time.monotonic() - started))}")
             self.writer.close()
             reports.draw_run(self.folder, self.store, self.labels, self.images.cameras.numpy(), self.test_loader)
 
     def _test_before(self, test_settings: dict[str, Any]) -> None:
         """Writes the first line of ``metrics.csv``, the model as it is, and a checkpoint to resume from."""
         self.history.begin(self.start_epoch)
-        if self.test_loader:
-            print("=> Test before training")
-            watch = Stopwatch(self.device)
-            self.test(**test_settings)
-            self.history.current["seconds_evaluate"] = watch.lap("evaluate")
-        self.history.current |= self.history.mean_results(self.results)
         self.history.end()
+        if self.test_loader:
+            logger.info("=> Test before training")
+            self._measure(test_settings)
         self.history.results_before = dict(self.results)
         self.history.write(self.folder, self.writer)
         if self.start_epoch < self.max_epoch:
             # Finds out early whether there is room, and leaves something to resume from.
             self._save(self.folder.last_checkpoint)
 
-    def _test_epoch(self, test_settings: dict[str, Any]) -> None:
-        """Completes the epoch's line by a test, and saves."""
+    def _measure(self, test_settings: dict[str, Any]) -> float:
+        """Completes the line of the epoch behind us by a test; gives its rank-1."""
         watch = Stopwatch(self.device)
         rank1 = self.test(**test_settings)
         if self.test_loader:
             self.history.last["seconds_evaluate"] = watch.lap("evaluate")
         self.history.last.update(self.history.mean_results(self.results))
-        self.save_model(self.epoch, rank1, test_settings["save_dir"])
+        return rank1
 
     def train(self, print_freq: int = 10, fixbase_epoch: int = 0, open_layers: str | list[str] | None = None) -> None:
         """Trains an epoch: pseudo labels and a new memory, then torchreid's training loop over ``iters`` batches."""
@@ -239,6 +239,7 @@ class ImageHHCLEngine(RetrievalEngine):
         if len(self.history.lines) <= 1:  # of an untrained model, also where a run goes on from it
             self._estimate_statistics()
         batches = self._start_epoch()
+        tell_callbacks(self.callbacks, self.history.lines)
         watch = Stopwatch(self.device)
         with explain_out_of_memory("training", SMALLER_BATCHES):
             super().train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
@@ -276,7 +277,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.memory.rebuild(features, self.labels.to(features.device), generator, self.images.cameras)
         self.history.current["seconds_label"] = watch.lap("label")
         batches = AugmentedBatches(self.store, self.labels, self.images, self.plan, self.augmentation, self._generator)
-        self.train_loader = tqdm(batches, f"epoch {self.epoch + 1}", self.plan.iters, False, unit="it", disable=None)
+        self.train_loader = progress_bar(batches, desc=f"epoch {self.epoch + 1}", total=self.plan.iters, leave=False)
         return batches
 
     def _generator(self, purpose: str) -> np.random.Generator:
@@ -291,8 +292,7 @@ class ImageHHCLEngine(RetrievalEngine):
 
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""
-        had_clusters = bool(self.history.lines) and self.history.last.get("clusters", 0) >= 2
-        labels_before = self.labels if had_clusters else None
+        labels_before = self.labels if self.history.had_clusters else None
         labels, found, sizes = label_epoch(self.labeler, features, self.images, self.epoch + 1, labels_before)
         self.history.current |= sizes | camera_agreement(found, self.images.cameras)
         if not isinstance(self.labeler, TrueLabels):
@@ -309,24 +309,6 @@ class ImageHHCLEngine(RetrievalEngine):
         if not self.test_loader and self.history.last["epoch"] > 0 and self.history.improves(measure):
             self._save(self.folder.best_checkpoint)
 
-    @explain_out_of_memory("a step of training", SMALLER_BATCHES)
-    def try_step(self) -> int:
-        """Takes a batch of blank images forward and backward; gives the bytes that the GPU has had in use until then.
-
-        Batch-norm statistics are spoilt by it: it is for runs that end there.
-
-        Raises:
-            InputError: there is too little memory for a step.
-        """
-        size = self.plan.batch_size // distributed.world_size(), 3, self.datamanager.height, self.datamanager.width
-        images = torch.zeros(size, device=self.device).contiguous(memory_format=torch.channels_last)
-        self.set_model_mode("train")
-        with self.embedder.autocast():
-            features = self.model(images)
-        features.float().sum().backward()
-        self.optimizer.zero_grad()
-        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else 0
-
     def forward_backward(self, data: dict[str, Tensor]) -> dict[str, float] | None:
         """Takes one step, which a signal does not break off; gives the loss only where torchreid's loop prints it."""
         (images, labels), cameras = self.parse_data_for_train(data), data["camid"]
@@ -336,7 +318,6 @@ class ImageHHCLEngine(RetrievalEngine):
                 features = self.grouped_model(images)
             features = distributed.gather_features(features, of_ranks)
             loss = self.memory(features, labels, cameras)
-
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimizer)
@@ -391,6 +372,7 @@ class ImageHHCLEngine(RetrievalEngine):
     def _save(self, path: Path) -> None:
         with uninterrupted():
             save_checkpoint(self.state_dict(), path)
+        logger.debug(f"Saved {path}")
 
     def state_dict(self) -> dict[str, Any]:
         """All that :meth:`resume` needs; readable by ``torchreid.utils.resume_from_checkpoint`` too."""

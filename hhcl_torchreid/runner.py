@@ -2,17 +2,16 @@
 
 import contextlib
 import functools
+import logging
 import os
-import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import torchreid
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import config, distributed
@@ -28,15 +27,19 @@ from .files import FULL_DISK, libraries_writing, replacing, visible, writing
 from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
 from .labels import CorrectedLabeler, Labeler, TrueLabels, build_labeler, combine_answers
+from .log import answer, copied_to
 from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from, settings_seen_in
 from .models.compilation import compile_model
 from .settings import SETTINGS
 from .training import reports
+from .training.callbacks import Callback
 from .training.checks import check_groups
 from .training.folder import RunFolder
 from .training.optimization import fuse_optimizer, warm_up
 
-__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run", "system_info"]
+__all__ = ["build_datamanager", "build_engine", "build_model_from_config", "run", "system_info", "try_step"]
+
+logger = logging.getLogger(__name__)
 
 LAYERS_OF_TORCHREID = ("classifier", "fc")  # what its networks learn anew, and HHCL's lack
 OF_THE_NETWORK = (
@@ -46,7 +49,7 @@ OF_THE_NETWORK = (
 """Settings that a network is tested with as it was trained."""
 
 
-def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
+def run(cfg: CfgNode, dry_run: bool = False, callbacks: Sequence[Callback] = ()) -> ImageHHCLEngine:
     """Trains, or with ``test.evaluate`` tests, as the configuration says; the log goes to ``data.save_dir``.
 
     Inside :func:`~hhcl_torchreid.distributed.processes`, every process calls it; only the main one needs
@@ -55,6 +58,7 @@ def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
     Args:
         cfg: from :func:`hhcl_torchreid.config.load_config`.
         dry_run: only check configuration, weights, data and memory; data that are made on first use are made.
+        callbacks: what is to hear of every epoch, see :class:`~hhcl_torchreid.training.callbacks.Callback`.
 
     Returns:
         The engine, after its run.
@@ -74,9 +78,9 @@ def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
         log if distributed.is_main() and not dry_run else contextlib.nullcontext(),
     ):
         cfg = _fit_to_checkpoint(_fit_to_weights(_fit_to_hhcl(cfg)))
-        print(f"Show configuration\n{cfg}\n")
+        logger.info(f"Show configuration\n{cfg}\n")
         if distributed.is_main():
-            print(f"** System info **\n{system_info()}\n")
+            logger.info(f"** System info **\n{system_info()}\n")
         if not dry_run:
             distributed.from_main(lambda: _write_configuration(cfg))
         # Both may make files on first use: downloaded weights, rendered images.
@@ -97,7 +101,7 @@ def run(cfg: CfgNode, dry_run: bool = False) -> ImageHHCLEngine:
         if dry_run:
             _check_memory(cfg, engine)
         else:
-            _train_or_test(cfg, engine, start_epoch)
+            _train_or_test(cfg, engine, start_epoch, callbacks)
     return engine
 
 
@@ -106,15 +110,37 @@ def _check_memory(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     if not cfg.test.evaluate:
         engine.store.choose_cache()
         if engine.device.type == "cuda":
-            used, name = engine.try_step() / 1e6, torch.cuda.get_device_name(engine.device)
-            print(f"=> A step takes {used:,.0f} MB of {name}, decoded images not counted")
-    print("=> Nothing is wrong with this run; it has not been started")
+            used, name = try_step(engine) / 1e6, torch.cuda.get_device_name(engine.device)
+            logger.info(f"=> A step takes {used:,.0f} MB of {name}, decoded images not counted")
+    answer("=> Nothing is wrong with this run; it has not been started")
 
 
-def _train_or_test(cfg: CfgNode, engine: ImageHHCLEngine, start_epoch: int) -> None:
+@explain_out_of_memory("a step of training", "lower train.batch_size, or free memory on the device")
+def try_step(engine: ImageHHCLEngine) -> int:
+    """Takes a batch of blank images forward and backward; gives the bytes that the GPU has had in use until then.
+
+    Batch-norm statistics are spoilt by it: it is for runs that end there.
+
+    Raises:
+        InputError: there is too little memory for a step.
+    """
+    batch_size = engine.plan.batch_size // distributed.world_size()
+    size = batch_size, 3, engine.datamanager.height, engine.datamanager.width
+    images = torch.zeros(size, device=engine.device).contiguous(memory_format=torch.channels_last)
+    engine.set_model_mode("train")
+    with engine.embedder.autocast():
+        features = engine.model(images)
+    features.float().sum().backward()
+    engine.optimizer.zero_grad()
+    return torch.cuda.max_memory_allocated(engine.device) if engine.device.type == "cuda" else 0
+
+
+def _train_or_test(cfg: CfgNode, engine: ImageHHCLEngine, start_epoch: int, callbacks: Sequence[Callback]) -> None:
     if not cfg.test.evaluate and start_epoch >= cfg.train.max_epoch:
-        print(f"=> Nothing to train: {start_epoch} epochs are done, and train.max_epoch is {cfg.train.max_epoch}\n")
-    engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch})
+        logger.warning(
+            f"=> Nothing to train: {start_epoch} epochs are done, and train.max_epoch is {cfg.train.max_epoch}\n"
+        )
+    engine.run(**{**config.engine_run_kwargs(cfg), "start_epoch": start_epoch}, callbacks=callbacks)
     if cfg.test.identities:
         _write_identities(cfg, engine)
     if distributed.is_main():
@@ -131,18 +157,18 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
     """Says which settings do nothing, and fits others to the network: its layers, the pixels it was trained on."""
     ignored = config.settings_without_effect(cfg)
     if ignored:
-        print(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
+        logger.warning(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
     cfg = cfg.clone()
     for key in ("open_layers", "new_layers"):
         layers = cfg.train[key]
         if f"train.{key}" not in ignored and set(layers) & set(LAYERS_OF_TORCHREID):
             cfg.train[key] = list(dict.fromkeys("neck" if name in LAYERS_OF_TORCHREID else name for name in layers))
-            print(f"HHCL's model has no classifier: train.{key} is {cfg.train[key]} in place of {layers}\n")
+            logger.warning(f"HHCL's model has no classifier: train.{key} is {cfg.train[key]} in place of {layers}\n")
     backbone = find_backbone(cfg.model.name)
     for key, own in (("norm_mean", list(backbone.pixel_mean)), ("norm_std", list(backbone.pixel_std))):
         if cfg.data[key] == SETTINGS[f"data.{key}"].default != own:
             cfg.data[key] = own
-            print(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
+            logger.info(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
     return cfg
 
 
@@ -156,7 +182,7 @@ def _fit_to_weights(cfg: CfgNode) -> CfgNode:
         now = config.get_value(cfg, key)
         config.set_value(cfg, key, value)
         if config.get_value(cfg, key) != now:
-            print(f"{path} is of a network with {key} {value!r}, which this test takes in place of {now!r}\n")
+            logger.info(f"{path} is of a network with {key} {value!r}, which this test takes in place of {now!r}\n")
     check_input_size(cfg.model.name, cfg.data.height, cfg.data.width)
     return cfg
 
@@ -178,7 +204,9 @@ def _fit_to_checkpoint(cfg: CfgNode) -> CfgNode:
     kept = distributed.from_main(lambda: check_settings(load_checkpoint(path), path, cfg))
     cfg = cfg.clone()
     for key, value in kept.items():
-        print(f"The run began with {key} {value!r}: {config.get_value(cfg, key)!r} has no effect on it any more\n")
+        logger.warning(
+            f"The run began with {key} {value!r}: {config.get_value(cfg, key)!r} has no effect on it any more\n"
+        )
         config.set_value(cfg, key, value)
     return cfg
 
@@ -219,7 +247,8 @@ def build_datamanager(cfg: CfgNode) -> Any:
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise
         raise _explain_data_set(cfg, error) from error
-    print(f"HHCL augments with {', '.join(cfg.data.transforms) or 'nothing'} and resizes with bicubic interpolation\n")
+    augmentation = ", ".join(cfg.data.transforms) or "nothing"
+    logger.info(f"HHCL augments with {augmentation} and resizes with bicubic interpolation\n")
     return datamanager
 
 
@@ -240,7 +269,7 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
     Raises:
         InputError: an unknown name, a setting that the backbone does not allow, or weights that do not fit.
     """
-    print(f"Building model: {cfg.model.name}")
+    logger.info(f"Building model: {cfg.model.name}")
     is_resumed = bool(_checkpoint_to_resume(cfg))
     model = build_model(
         cfg.model.name,
@@ -253,9 +282,9 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         image_size=(cfg.data.height, cfg.data.width),
     )
     _check_layers(cfg, model)
-    _print_complexity(cfg, model)
+    _check_complexity(cfg, model)
     if cfg.model.load_weights and not is_resumed:
-        print(load_from(model, load_checkpoint(cfg.model.load_weights), cfg.model.load_weights))
+        logger.info(load_from(model, load_checkpoint(cfg.model.load_weights), cfg.model.load_weights))
     model = model.to(memory_format=torch.channels_last)
     if cfg.use_gpu and torch.cuda.is_available():
         with explain_out_of_memory("moving the model to the GPU", "free memory there, or set use_gpu False"):
@@ -275,7 +304,7 @@ def _check_layers(cfg: CfgNode, model: ReIDModel) -> None:
             raise InputError(f"{key} is {layers!r}: give some of the layers that learn, {', '.join(learning)}")
 
 
-def _print_complexity(cfg: CfgNode, model: ReIDModel) -> None:
+def _check_complexity(cfg: CfgNode, model: ReIDModel) -> None:
     size = (cfg.data.height, cfg.data.width)
     try:
         parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, *size))
@@ -285,7 +314,7 @@ def _print_complexity(cfg: CfgNode, model: ReIDModel) -> None:
             f"{cfg.model.name} cannot take images of {size[0]} x {size[1]} pixels ({reason}): change data.height and "
             "data.width"
         ) from error
-    print(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
+    logger.info(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
 
 
 def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:
@@ -335,10 +364,10 @@ def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:
     path = distributed.from_main(lambda: _checkpoint_to_resume(cfg))
     if not path:
         if cfg.model.resume:
-            print(f"Nothing to resume in {cfg.data.save_dir}: training starts from the beginning")
+            logger.info(f"Nothing to resume in {cfg.data.save_dir}: training starts from the beginning")
         return cfg.train.start_epoch
     start_epoch = engine.resume(path)
-    print(f"Resumed from {path}, {start_epoch} epochs done")
+    logger.info(f"Resumed from {path}, {start_epoch} epochs done")
     return start_epoch
 
 
@@ -375,7 +404,7 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     if isinstance(labeler, CorrectedLabeler):  # its images are called by their paths below the folder here
         labeler = _correct(cfg, labeler.labeler, {path: path for path in paths}, root)
     found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, labeler)
-    print(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
+    answer(f"=> {found.num_identities} identities, {found.num_outliers} outliers of {len(found)} training images")
 
 
 def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
@@ -386,50 +415,27 @@ def _print_summary(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
             if cfg.test.evaluate
             else {"before": engine.history.results_before.get(name, {}), "after": after}
         )
-        print(f"\n{name}\n{reports.comparison_table(columns)}")
+        answer(f"\n{name}\n{reports.comparison_table(columns)}")
     folder = RunFolder(cfg.data.save_dir)
     lines = engine.history.lines[1:]
     measures = [name for name in ("track_separation", "self_retrieval") if any(name in line for line in lines)]
     if measures and not engine.test_loader:
         best = max((line for line in lines if measures[0] in line), key=lambda line: line[measures[0]])
         values = ", ".join(f"{name} {best[name]:.3f}" for name in measures)
-        print(f"\nBest epoch, judged without labels: {best['epoch']} ({values}), {folder.best_checkpoint}")
+        answer(f"\nBest epoch, judged without labels: {best['epoch']} ({values}), {folder.best_checkpoint}")
     pictures = [folder.curves, folder.clusters]
     for name in engine.results:
         pictures += [folder.rankings(name), folder.visrank(name)]
     if cfg.test.identities:
         pictures.append(folder.identities / "index.html")
-    print("\nPictures:")
-    for picture in pictures:
-        if picture.exists():
-            print(f"  {picture}")
+    answer("\n".join(["\nPictures:", *(f"  {picture}" for picture in pictures if picture.exists())]))
 
 
 @contextlib.contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Writes what is printed to a file as well."""
+    """Writes what is printed and logged to a file as well."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (closed below, where writing() no longer applies)
-    with file, contextlib.redirect_stdout(_Tee(file)):
+    with file, copied_to(file):
         yield
-
-
-class _Tee:
-    """Standard output that is also written to a file, and does not break a progress bar."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.console = sys.stdout
-        self.file = file
-
-    def write(self, text: str) -> int:
-        with tqdm.external_write_mode(file=self.console):
-            self.console.write(text)
-        return self.file.write(text)
-
-    def flush(self) -> None:
-        self.console.flush()
-        self.file.flush()
-
-    def isatty(self) -> bool:
-        return self.console.isatty()

@@ -1,6 +1,7 @@
 """Runs of two processes on the CPU: the same labels, losses and weights as one, and an end where one of them dies."""
 
 import csv
+import logging
 import multiprocessing
 import os
 import shutil
@@ -22,6 +23,7 @@ from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model, distribu
 from hhcl_torchreid.checkpoint import load_checkpoint
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models.batch_norm import InGroups
+from hhcl_torchreid.training.callbacks import tell_callbacks
 
 REPOSITORY = Path(__file__).parent.parent
 # Sums over two halves of a batch are rounded differently from sums over the whole.
@@ -244,6 +246,27 @@ def test_a_step_in_two_processes_is_a_step_in_groups(data_root, tmp_path, settin
             )
 
 
+class Listener:
+    """A callback that keeps what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def on_epoch(self, epoch, metrics):
+        self.heard.append(epoch)
+
+
+def tell_and_log():
+    """What a callback and a handler hear that each process has."""
+    callback, handler, records = Listener(), logging.Handler(), []
+    handler.emit = records.append
+    logging.root.addHandler(handler)
+    tell_callbacks([callback], [{"epoch": 3}])
+    logging.getLogger("hhcl_torchreid.somewhere").warning("once")
+    logging.root.removeHandler(handler)
+    return callback.heard, [record.getMessage() for record in records]
+
+
 def talk():
     """Small talk between the processes, and networks that share a step."""
     with distributed.processes():
@@ -263,6 +286,7 @@ def talk():
             "gradient": own.grad,
             "heard": heard,
             "refused": refused,
+            "told": tell_and_log(),
             "gradients": {name: gradients_of_two_steps(name) for name in BACKBONES},
         }
 
@@ -298,6 +322,7 @@ def test_what_processes_tell_each_other(tmp_path):
         assert torch.equal(heard["gathered"], rows)
         assert heard["heard"] == "said by 0"
         assert heard["refused"] == "no such file"
+    assert [heard["told"] for heard in (first, second)] == [([3], ["once"]), ([], [])]
     assert torch.equal(torch.cat([first["gradient"], second["gradient"]]), 2 * rows)  # to be averaged over two
     for name in BACKBONES:
         for ours, theirs, alone in zip(

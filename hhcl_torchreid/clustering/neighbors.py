@@ -1,5 +1,6 @@
 """Exact nearest neighbours of unit vectors, in blocks that respect a memory budget."""
 
+import logging
 import math
 from collections.abc import Callable
 from functools import cache, partial
@@ -19,6 +20,8 @@ from .selection import largest_in_rows
 BlockSearch = Callable[[int, int], tuple[Tensor, Tensor]]
 
 __all__ = ["BACKENDS", "check_features", "k_nearest_neighbors", "nearest", "rows_at_once", "search"]
+
+logger = logging.getLogger(__name__)
 
 BACKENDS = ("auto", "faiss", "torch")
 MANY = 512  # queries; to halve the gallery's precision takes as long as float32 products with some hundreds
@@ -164,6 +167,7 @@ def search(
     if backend == "auto":
         backend = "torch" if features.is_cuda or not _has_faiss() else "faiss"
     first, last = (rows.start, rows.stop) if rows else (0, len(features))
+    logger.debug(f"{backend} searches {k} neighbours of {last - first} of {tuple(features.shape)} on {features.device}")
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
@@ -292,7 +296,9 @@ def _has_faiss() -> bool:
 
 @cache
 def _tell_of_no_faiss(reason: str) -> None:
-    print(f"=> PyTorch searches neighbours in place of FAISS, which cannot be imported ({reason}); it is slower")
+    logger.warning(
+        f"=> PyTorch searches neighbours in place of FAISS, which cannot be imported ({reason}); it is slower"
+    )
 
 
 def _faiss() -> Any:

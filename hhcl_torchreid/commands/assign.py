@@ -30,6 +30,7 @@ from ..identities import (
     write_unreadable,
 )
 from ..labels import PseudoLabeler
+from ..log import add_verbosity, answer
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
@@ -61,6 +62,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     )
     parser.add_argument("--forget", metavar="IDENTITY", help="only take this one, a number or a name, out of DIR")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    add_verbosity(parser)
     parser.epilog = (
         "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
         "example:\n  hhcl assign --weights MODEL --root CROPS --out DIR"
@@ -126,4 +128,4 @@ def summary(identities: Identities, num_unreadable: int, labeler: PseudoLabeler,
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: print(assign(args)))
+    return run_tool(lambda: answer(assign(args)), level=args.level)

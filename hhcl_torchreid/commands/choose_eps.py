@@ -21,6 +21,7 @@ from ..identities import (
     recommend_eps,
     table_of_clusters,
 )
+from ..log import add_verbosity, answer
 
 VALUES = [number / 100 for number in range(20, 80, 5)]
 
@@ -41,6 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--k2", type=int, help="neighbours of its query expansion")
     parser.add_argument("--plot", metavar="FILE", help="also draw it, as .png or .svg")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    add_verbosity(parser)
     parser.epilog = (
         "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
         "example:\n  hhcl choose-eps --features DIR/features.npz --plot eps.png"
@@ -71,12 +73,12 @@ def show(args: argparse.Namespace) -> None:
     if settings.pop("tracks") == "off":
         images = None
     lines = clusters_by_eps(features, settings.pop("eps"), **settings, images=images)
-    print(table_of_clusters(lines))
+    answer(table_of_clusters(lines))
     best = recommend_eps(lines)
     if best:
-        print(f"recommended: eps {best[0]:g}, {best[1]}")
+        answer(f"recommended: eps {best[0]:g}, {best[1]}")
     else:
-        print("no eps separates identities: give others with --eps, or train the model on these images first")
+        answer("no eps separates identities: give others with --eps, or train the model on these images first")
     if args.plot:
         draw_clusters_by_eps(lines, args.plot)
 
@@ -84,4 +86,4 @@ def show(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: show(args))
+    return run_tool(lambda: show(args), level=args.level)

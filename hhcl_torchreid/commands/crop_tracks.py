@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..cli import run_tool
 from ..footage import crop_tracks
+from ..log import add_verbosity, answer
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
@@ -33,10 +34,13 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
         metavar="SHARE",
         help="largest share of a box that people in front of it may cover, 0 to 1 (default: %(default)s)",
     )
+    add_verbosity(parser)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
-    args = parse_arguments(arguments, prog)
-    return run_tool(lambda: print(crop_tracks(**vars(args))), "; the same command goes on where this one stopped")
+    settings = vars(parse_arguments(arguments, prog))
+    level = settings.pop("level")
+    after_signal = "; the same command goes on where this one stopped"
+    return run_tool(lambda: answer(crop_tracks(**settings)), after_signal, level)

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import logging
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,10 @@ from importlib import import_module
 from pathlib import Path
 
 from .. import __version__
+from ..log import add_verbosity, answer, shown
 from ..resources import resource_folder
+
+logger = logging.getLogger(__name__)
 
 NEEDED = {
     "torch": "pip install torch",
@@ -36,11 +40,12 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     epilog = "example: hhcl doctor --root DIR. The exit code is 1 where something is wrong."
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=epilog)
     parser.add_argument("--root", default="reid-data", help="folder of the data sets (default: %(default)s)")
+    add_verbosity(parser)
     return parser.parse_args(arguments)
 
 
 class Findings:
-    """What was found, printed line by line.
+    """What was found, said line by line; what is wrong is the answer, the rest is for who wants to know.
 
     Attributes:
         num_wrong (int): how many lines say that something is wrong.
@@ -50,13 +55,13 @@ class Findings:
         self.num_wrong = 0
 
     def tell(self, name: str, found: str) -> None:
-        """Prints what is as it should be, or does no harm."""
-        print(f"{name:<16}{found}")
+        """Says what is as it should be, or does no harm."""
+        logger.info(f"{name:<16}{found}")
 
     def wrong(self, name: str, found: str, way_out: str) -> None:
-        """Prints what is wrong and how to mend it."""
+        """Says what is wrong and how to mend it."""
         self.num_wrong += 1
-        print(f"{name:<16}WRONG: {found}\n{'':<16}to mend it: {way_out}")
+        answer(f"{name:<16}WRONG: {found}\n{'':<16}to mend it: {way_out}")
 
 
 def check_packages(findings: Findings) -> None:
@@ -162,19 +167,26 @@ def check_machine(findings: Findings, root: Path) -> None:
     check_devices(findings)
     check_files(findings)
     check_data(findings, root)
-    print("Nothing is wrong." if not findings.num_wrong else f"{findings.num_wrong} to mend.")
+    answer("Nothing is wrong." if not findings.num_wrong else f"{findings.num_wrong} to mend.")
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is 1 where something is wrong, else that of the other commands."""
     args = parse_arguments(arguments, prog)
+    with shown(args.level):
+        return examine(args)
+
+
+def examine(args: argparse.Namespace) -> int:
+    """Does the work; gives the exit code."""
     findings = Findings()
     findings.tell("hhcl-torchreid", __version__)
     findings.tell("python", f"{platform.python_version()} in {sys.prefix}, {platform.platform()}")
     check_packages(findings)
     if findings.num_wrong:
-        print(f"{findings.num_wrong} to mend; the other checks need these packages.")
+        answer(f"{findings.num_wrong} to mend; the other checks need these packages.")
         return 1
     from ..cli import run_tool  # which imports some of them
 
-    return run_tool(lambda: check_machine(findings, Path(args.root).expanduser())) or int(findings.num_wrong > 0)
+    root = Path(args.root).expanduser()
+    return run_tool(lambda: check_machine(findings, root), level=args.level) or int(findings.num_wrong > 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..cli import add_image_size, run_tool
 from ..export import INPUTS, TOLERANCE, export_onnx, export_torchscript
 from ..features.extractor import FeatureExtractor
+from ..log import add_verbosity, answer
 
 FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
 
@@ -22,6 +23,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--input", choices=INPUTS, default="uint8", help=f"{inputs} (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the weights, ending in FORMAT)")
     add_image_size(parser)
+    add_verbosity(parser)
     return parser.parse_args(arguments)
 
 
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     )
     difference = FORMATS[args.format](extractor, out, args.input)
     height, width = extractor.image_size
-    print(
+    answer(
         f"Wrote {out}: {extractor.model.name}, (batch, 3, {height}, {width}) {INPUTS[args.input][1]}, to unit rows "
         f"(batch, {extractor.model.feature_dim}); within {difference:.1g} of the model (allowed: {TOLERANCE:g})"
     )
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: run(args))
+    return run_tool(lambda: run(args), level=args.level)
 
 
 def _beside(weights: Path, ending: str) -> Path:

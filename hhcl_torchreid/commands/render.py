@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..cli import run_tool
 from ..data.datasets import SyntheticMarket
+from ..log import add_verbosity, answer
 from ..rendering import (
     LIGHTS,
     MARKET1501_SIZE,
@@ -45,6 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument(
         "--sheet", metavar="FILE", help="also write a contact sheet (PNG): rows people, columns cameras"
     )
+    add_verbosity(parser)
     footage = parser.add_argument_group("footage", "people who walk past cameras")
     footage.add_argument(
         "--footage", metavar="DIR", help="also render a video, its true and its tracker's boxes a camera"
@@ -66,16 +68,16 @@ def render(options: argparse.Namespace) -> None:
     if options.market_size:
         size = MARKET1501_SIZE
     if options.root is not None:
-        print(render_market1501(f"{options.root}/{options.folder}", workers=options.workers, **size, **picture))
+        answer(render_market1501(f"{options.root}/{options.folder}", workers=options.workers, **size, **picture))
     if options.sheet is not None:
         write_contact_sheet(options.sheet, **picture)
     if options.footage is not None:
         crowd = {"num_people": options.people, "num_cameras": options.cameras, "seconds": options.seconds}
         light = options.light or FootageSettings.light
-        print(render_footage(options.footage, seed=options.seed, light=light, **crowd))
+        answer(render_footage(options.footage, seed=options.seed, light=light, **crowd))
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     options = parse_arguments(arguments, prog)
-    return run_tool(lambda: render(options))
+    return run_tool(lambda: render(options), level=options.level)

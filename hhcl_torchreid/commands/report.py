@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..cli import run_tool
+from ..log import add_verbosity, answer
 from ..training.comparison import draw_runs, read_run, table_of_runs
 
 
@@ -14,13 +15,14 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, its data.save_dir")
     parser.add_argument("--plot", metavar="FILE", help="also draw the curves of all, as .png or .svg")
+    add_verbosity(parser)
     return parser.parse_args(arguments)
 
 
 def report(args: argparse.Namespace) -> None:
     """Does the work."""
     runs = [read_run(path) for path in args.runs]
-    print(table_of_runs(runs))
+    answer(table_of_runs(runs))
     if args.plot:
         draw_runs(runs, args.plot)
 
@@ -28,4 +30,4 @@ def report(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: report(args))
+    return run_tool(lambda: report(args), level=args.level)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..cli import add_image_size, run_tool
 from ..features.extractor import FeatureExtractor
+from ..log import add_verbosity
 from ..search import search
 
 
@@ -28,6 +29,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument(
         "--out", default="log/search", metavar="DIR", help="for CSV and pictures (default: %(default)s)"
     )
+    add_verbosity(parser)
     return parser.parse_args(arguments)
 
 
@@ -42,4 +44,4 @@ def run(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: run(args))
+    return run_tool(lambda: run(args), level=args.level)

@@ -24,4 +24,6 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(lambda: run_from(args, {"test.evaluate": True, "model.load_weights": args.weights}))
+    return run_tool(
+        lambda: run_from(args, {"test.evaluate": True, "model.load_weights": args.weights}), level=args.level
+    )

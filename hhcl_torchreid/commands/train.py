@@ -12,6 +12,7 @@ from typing import Any
 from .. import distributed
 from ..cli import run_tool
 from ..config import load_config
+from ..log import add_verbosity
 from ..resources import resource_folder
 from ..runner import run
 from ..settings import SETTINGS
@@ -38,6 +39,7 @@ def build_parser(prog: str | None, description: str, examples: str) -> argparse.
     parser.add_argument("-t", "--targets", nargs="+", action="extend", help="data sets to test on")
     parser.add_argument("--transforms", nargs="+", action="extend", help="data augmentation")
     parser.add_argument("--root", help="folder that holds the data sets")
+    add_verbosity(parser)
     parser.add_argument("opts", nargs="*", help="single settings: KEY VALUE KEY VALUE ...")
     return parser
 
@@ -88,4 +90,5 @@ def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int
     return run_tool(
         lambda: run_from(args, {}, args.dry_run),
         after_signal="; the same command with model.resume auto goes on from here",
+        level=args.level,
     )

@@ -12,10 +12,10 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
-from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import visible
+from ..log import progress_bar
 
 __all__ = ["UNREADABLE", "DecodedImages", "check_readable", "check_regular", "load_images", "open_image", "to_rgb"]
 
@@ -139,7 +139,7 @@ def load_images(
     pixels = torch.empty(len(images), 3, images.height, images.width, dtype=torch.uint8, device=device)
     unreadable: list[str] = []
     filled = 0
-    with tqdm(total=len(images), desc=description, unit="img", disable=None, leave=False) as progress:
+    with progress_bar(total=len(images), desc=description, unit="img", leave=False) as progress:
         for batch in loader:
             pixels[filled : filled + len(batch["img"])] = batch["img"]
             unreadable += [

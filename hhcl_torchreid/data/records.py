@@ -1,5 +1,6 @@
 """What torchreid's data sets hand over: whether it can be used, and which files beside it they have not read."""
 
+import logging
 import operator
 import os
 from collections import Counter
@@ -12,6 +13,8 @@ from .datasets import FolderOfCrops
 from .folder import OTHER_SUFFIXES, SUFFIXES
 
 __all__ = ["check_records", "tell_of_unread_files", "unread_files"]
+
+logger = logging.getLogger(__name__)
 
 
 def check_records(datamanager: Any) -> None:
@@ -48,7 +51,7 @@ def tell_of_unread_files(datamanager: Any) -> None:
     """Says of each folder that images come from how many others in it were not read, because of how their names end."""
     for name, records in _lists_of(datamanager):
         for folder, (count, read, unread) in unread_files(path for path, *_ in records).items():
-            print(
+            logger.warning(
                 f"=> {name}: {count} image file(s) in {visible(folder)} are not read, because they end in "
                 f"{', '.join(unread)} and only {', '.join(read)} is looked for: rename or convert them"
             )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import joblib
-from tqdm import tqdm
 
+from ..log import progress_bar
 from .images import UNREADABLE, check_regular, open_image
 
 __all__ = ["SMALLEST_SIDE", "LeftOut", "screen_images"]
@@ -45,8 +45,8 @@ def screen_images(paths: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
     kept, left_out = [], []
     first_with: dict[bytes, Path] = {}
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:  # threads: decoding and hashing let go of Python's lock
-        examined = tqdm(
-            pool.map(_examine, paths), total=len(paths), desc="check images", unit="img", disable=None, leave=False
+        examined = progress_bar(
+            pool.map(_examine, paths), total=len(paths), desc="check images", unit="img", leave=False
         )
         for path, (kind, reason, digest) in zip(paths, examined, strict=True):
             if not kind and first_with.setdefault(digest, path) != path:

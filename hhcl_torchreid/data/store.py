@@ -1,5 +1,6 @@
 """Image stores: decoded images in the memory of the GPU or of the machine, or decoded anew for every batch."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from ..errors import InputError
 from .images import DecodedImages, check_readable, load_images
 
 __all__ = ["CACHES", "ImageStore", "choose_cache", "free_memory", "to_device"]
+
+logger = logging.getLogger(__name__)
 
 CACHES = ("auto", "gpu", "ram", "off")
 
@@ -164,7 +167,7 @@ def choose_cache(cache: str, num_bytes: int, device: torch.device, name: str) ->
     kept = {"gpu": "kept on the GPU", "ram": "kept in RAM", "off": "decoded anew for every batch"}[chosen]
     names = {"gpu": "on the GPU", "ram": "in RAM"}
     measured = ", ".join(f"{_megabytes(room)} free {names[place]}" for place, room in free.items() if room)
-    print(f"=> Decoded {name} take {_megabytes(num_bytes)}: {kept} (data.cache {cache}; {measured})")
+    logger.info(f"=> Decoded {name} take {_megabytes(num_bytes)}: {kept} (data.cache {cache}; {measured})")
     return chosen
 
 

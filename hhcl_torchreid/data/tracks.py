@@ -1,6 +1,7 @@
 """What a folder tells of where and when each crop was taken: camera, track and frame, by table, name or folder."""
 
 import csv
+import logging
 import math
 import os
 from collections import Counter
@@ -13,6 +14,8 @@ from ..files import visible
 from .folder import camera_names, compile_expression
 
 __all__ = ["TABLE", "Sighting", "find_sightings", "warn_of_folders_like_tracks"]
+
+logger = logging.getLogger(__name__)
 
 TABLE = "crops.csv"
 """The table beside the crops; ``tools/crop_tracks.py`` writes one, and so can anybody."""
@@ -169,7 +172,7 @@ def warn_of_folders_like_tracks(sightings: Sequence[Sighting | None], root: str 
     images = Counter(sighting.camera for sighting in known)
     each = len(known) / len(images)
     if len(images) > max(MOST_CAMERAS, each):
-        print(
+        logger.warning(
             f"{root} seems to have {len(images)} cameras with {each:.0f} images each. If its folders are tracks, or "
             f"people, say so by data.track_regex (--track-regex), {_AS_IN}, or by a table, {TABLE}"
         )

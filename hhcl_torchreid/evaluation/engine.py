@@ -1,21 +1,24 @@
 """torchreid's engine as far as it tests: on pixels that stay decoded, with the whole CMC curve."""
 
+import logging
 from typing import Any
 
 import torch
 import torchreid
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import distributed
 from ..data.loader import TestBatches, make_test_loaders
 from ..data.records import check_records, tell_of_unread_files
 from ..errors import explain_out_of_memory
 from ..features.embedder import Embedder
+from ..log import progress_bar
 from ..training.folder import RunFolder
 from .retrieval import TestSet, findable_targets, retrieve
 
 __all__ = ["RetrievalEngine"]
+
+logger = logging.getLogger(__name__)
 
 # Of torchreid.utils.visualize_ranked_results, in pixels.
 GRID_SPACING = 10
@@ -52,7 +55,7 @@ class RetrievalEngine(torchreid.engine.Engine):
     def test(self, **settings: Any) -> float:
         """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``. 0 where there is none."""
         if not self.test_loader:
-            print("No labelled query and gallery images to test on")
+            logger.info("No labelled query and gallery images to test on")
             return 0.0
         test = super().test
         rank1, self.results = distributed.from_main(lambda: (test(**settings), self.results))
@@ -73,10 +76,10 @@ class RetrievalEngine(torchreid.engine.Engine):
         query = self.extract_test_set(query_loader, "query")
         gallery = self.extract_test_set(gallery_loader, "gallery")
         distances, self.results[dataset_name] = retrieve(query, gallery, **settings)
-        print("** Results **")
+        logger.info("** Results **")
         for measure, value in self.results[dataset_name].items():
             # As torchreid's tools/parse_test_res.py looks for them.
-            print(f"{measure}: {value:.1%}" if measure == "mAP" else f"{measure:<8}: {value:.1%}")
+            logger.info(f"{measure}: {value:.1%}" if measure == "mAP" else f"{measure:<8}: {value:.1%}")
         if visrank:
             torchreid.utils.visualize_ranked_results(
                 distances,
@@ -95,13 +98,15 @@ class RetrievalEngine(torchreid.engine.Engine):
         room = (WIDEST_PICTURE - width - QUERY_EXTRA_SPACING) // (width + GRID_SPACING)
         topk = max(1, min(wanted, num_gallery, room))
         if topk < wanted:
-            print(f"=> Ranking pictures show {topk} images in a row, not {wanted}: there are no more, or no wider JPEG")
+            logger.warning(
+                f"=> Ranking pictures show {topk} images in a row, not {wanted}: there are no more, or no wider JPEG"
+            )
         return topk
 
     @torch.no_grad()
     @explain_out_of_memory("the features of query and gallery", "lower test.batch_size, or free memory on the device")
     def extract_test_set(self, loader: TestBatches, split: str) -> TestSet:
         """Features, identities and cameras of a query or gallery set, by torchreid's hooks."""
-        batches = tqdm(loader, desc=f"extract {split} features", unit="batch", disable=None, leave=False)
+        batches = progress_bar(loader, desc=f"extract {split} features", unit="batch", leave=False)
         parsed = (self.parse_data_for_eval(data) for data in batches)
         return TestSet.gather((self.extract_features(images), *others) for images, *others in parsed)

@@ -1,5 +1,6 @@
 """Finding query people again in a gallery: distances, ranking, CMC and mAP."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from ..clustering import re_ranking
 from .ranking import can_be_found, evaluate_rank
 
 __all__ = ["Retrieval", "TestSet", "findable_targets", "retrieve"]
+
+logger = logging.getLogger(__name__)
 
 
 class TestSet(NamedTuple):
@@ -63,7 +66,7 @@ def retrieve(
     if normalize_feature:
         queries, others = (torch.nn.functional.normalize(features) for features in (queries, others))
     if rerank:
-        print("Applying person re-ranking ...")
+        logger.info("Applying person re-ranking ...")
         distances = re_ranking(queries, others).numpy()
     else:
         distances = torchreid.metrics.compute_distance_matrix(queries, others, dist_metric).numpy()
@@ -95,7 +98,7 @@ def findable_targets(test_loader: Mapping[str, Mapping[str, Any]]) -> dict[str, 
         if can_be_found(query_identities, gallery_identities, query_cameras, gallery_cameras).any():
             findable[name] = loaders
         else:
-            print(
+            logger.warning(
                 f"=> {name} cannot be tested: no query image has one of the same identity at another camera in the "
                 "gallery, and images of its own camera do not count"
             )

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from .. import distributed
 from ..data.store import ImageStore
 from ..data.transforms import normalize_images
 from ..errors import InputError
+from ..log import progress_bar
 
 __all__ = ["Embedder"]
 
@@ -109,7 +109,7 @@ class Embedder:
         # In whole batches, so that no process fills up more than one.
         of_ranks = distributed.parts(len(store), self.images_at_once)
         own = of_ranks[distributed.rank()] if shared else slice(0, len(store))
-        with tqdm(total=own.stop - own.start, desc=description, unit="img", disable=None, leave=False) as progress:
+        with progress_bar(total=own.stop - own.start, desc=description, unit="img", leave=False) as progress:
             features = self.of_batches(_counted(store.in_order(self.images_at_once, own), progress))
         return distributed.gather_rows(features, of_ranks) if shared else features
 

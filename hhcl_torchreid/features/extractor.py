@@ -1,5 +1,6 @@
 """Features of images that are files, arrays or tensors, from a model that has been trained."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
@@ -13,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
-from tqdm import tqdm
 
 from ..checkpoint import configuration_in, load_checkpoint
 from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
 from ..errors import InputError, explain_out_of_memory
+from ..log import progress_bar
 from ..models import (
     ReIDModel,
     backbone_named_in,
@@ -32,6 +33,8 @@ from .embedder import Embedder
 from .precision import choose_precision
 
 __all__ = ["FeatureExtractor"]
+
+logger = logging.getLogger(__name__)
 
 Picture: TypeAlias = str | os.PathLike[str] | np.ndarray | Image.Image | Tensor
 
@@ -121,7 +124,7 @@ class FeatureExtractor:
         self.model.eval()
         if verbose:
             num_parameters, operations = torchreid.utils.compute_model_complexity(self.model, (1, 3, *self.image_size))
-            print(f"Model: {self.model.name}\n- params: {num_parameters:,}\n- flops: {operations:,}")
+            logger.info(f"Model: {self.model.name}\n- params: {num_parameters:,}\n- flops: {operations:,}")
         self.device = _choose_device(device)
         precision = _precision(amp, trained_on.amp, self.device)
         with explain_out_of_memory(f"moving the model to {self.device}", ROOM_ELSEWHERE):
@@ -179,8 +182,8 @@ class FeatureExtractor:
             pin_memory=self.device.type == "cuda",
         )
         readable = [torch.empty(0, dtype=torch.bool)]
-        quiet = None if num_batches > 1 else True
-        with tqdm(total=len(pictures), desc=description, unit="img", disable=quiet, leave=False) as progress:
+        is_short, total = num_batches <= 1, len(pictures)
+        with progress_bar(is_short=is_short, total=total, desc=description, unit="img", leave=False) as progress:
             features = self.embedder.of_batches(_readable_only(loader, readable, skip_unreadable, progress))
         is_readable = torch.cat(readable)
         if not skip_unreadable:
@@ -243,7 +246,7 @@ def _load_model(
     if path:
         loaded = load_from(model, checkpoint, path)
         if verbose:
-            print(loaded)
+            logger.info(loaded)
     if stored is None:  # weights alone do not say what they were trained in
         return model, _TrainedOn(size, model.pixel_mean, model.pixel_std, "off")
     return model, _TrainedOn(size, stored.data.norm_mean, stored.data.norm_std, stored.train.amp)

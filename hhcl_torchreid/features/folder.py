@@ -1,6 +1,7 @@
 """The features of a folder of images, kept on disk and brought up to date when files or the model change."""
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from .extractor import FeatureExtractor
 from .saved import open_arrays
 
 __all__ = ["FolderFeatures", "beside", "features_of_folder"]
+
+logger = logging.getLogger(__name__)
 
 
 class FolderFeatures(NamedTuple):
@@ -83,6 +86,8 @@ def features_of_folder(
     features = np.zeros((len(paths), extractor.model.feature_dim), np.float32)
     readable = np.zeros(len(paths), bool)
     features[is_known], readable[is_known] = known.features[source[is_known]], known.readable[source[is_known]]
+    known_from = kept_in or "nowhere"
+    logger.debug(f"{root}: features of {is_known.sum()} of {len(paths)} images are known, from {known_from}")
     if len(changed):
         extracted, good = extractor.extract_readable([paths[row] for row in changed], description)
         if len(extracted):

@@ -1,5 +1,6 @@
 """The arithmetic of a network: float32, or half precision where the processor is made for it."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -7,6 +8,8 @@ import torch
 from ..errors import InputError
 
 __all__ = ["PRECISIONS", "choose_precision", "use_precision"]
+
+logger = logging.getLogger(__name__)
 
 # What Linux calls a CPU's matrix units. Those with AVX-512 BF16 only gain with some networks and lose with others.
 MATRIX_UNITS = "amx_bf16"
@@ -58,5 +61,5 @@ def use_precision(amp: str, device: torch.device) -> torch.dtype:
     precision = choose_precision(amp, device)
     if precision == torch.float32:
         torch.backends.cudnn.allow_tf32 = False
-    print(f"=> The network computes in {str(precision).removeprefix('torch.')} (train.amp {amp})")
+    logger.info(f"=> The network computes in {str(precision).removeprefix('torch.')} (train.amp {amp})")
     return precision

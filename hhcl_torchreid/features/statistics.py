@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 from torch.optim.swa_utils import update_bn
-from tqdm import tqdm
 
 from ..data.store import ImageStore
 from ..data.transforms import normalize_images
+from ..log import progress_bar
 from .embedder import Embedder
 
 __all__ = ["estimate_statistics"]
@@ -31,4 +31,4 @@ def estimate_statistics(
     chosen = order.split(batch_size)[: min(num_batches, len(order) // batch_size or 1)]
     batches = (normalize_images(images, embedder.mean, embedder.std) for images in store.batches(chosen))
     with embedder.autocast():
-        update_bn(tqdm(batches, "batch-norm statistics", len(chosen), False, disable=None), embedder.model)
+        update_bn(progress_bar(batches, desc="batch-norm statistics", total=len(chosen), leave=False), embedder.model)

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 from filelock import FileLock
-from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import FORMULA, csv_text, replacing, writing
+from ..log import progress_bar
 from .boxes import Boxes, covered_shares
 from .mot import read_tracks, write_tracks
 from .video import read_frames
@@ -248,7 +248,7 @@ def _cut(video: str | os.PathLike[str], crops: _Crops, out: Path) -> None:
     by_frame = {
         frame: list(rows) for frame, rows in groupby(range(len(crops)), key=lambda row: int(crops.boxes.frame[row]))
     }
-    with tqdm(total=int(frames[-1]), desc=f"crop {crops.camera}", unit="frame", disable=None) as progress:
+    with progress_bar(total=int(frames[-1]), desc=f"crop {crops.camera}", unit="frame") as progress:
         for number, picture in read_frames(video, frames):
             for row in by_frame[number]:
                 left, top, right, bottom = crops.corners[row]

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from torch import Tensor
-from tqdm import tqdm
 
 from ..clustering import dbscan
 from ..errors import InputError
 from ..files import replacing
 from ..labels import Images, PseudoLabeler
 from ..labels.tracks import JOINED
+from ..log import progress_bar
 from .assignment import Identities, compare_with_centroids
 
 __all__ = ["ClustersAtEps", "clusters_by_eps", "draw_clusters_by_eps", "recommend_eps", "table_of_clusters"]
@@ -72,7 +72,7 @@ def clusters_by_eps(
     ground = PseudoLabeler(max(values), min_samples, k1, k2).prepare(features, images)
     graph = cast(Tensor, ground.graph)
     lines = []
-    for eps in tqdm(sorted(values), desc="cluster", unit="eps", disable=None, leave=False):
+    for eps in progress_bar(sorted(values), desc="cluster", unit="eps", leave=False):
         labels = dbscan(graph, eps, min_samples).cpu()
         found = compare_with_centroids(features, ground.label_images(labels))
         lines.append(_describe(eps, found, ground.joined(labels)))

@@ -12,11 +12,11 @@ from typing import Any
 
 import joblib
 from torch import Tensor
-from tqdm import tqdm
 
 from ..data.images import UNREADABLE, open_image
 from ..data.tracks import Sighting
 from ..files import replacing, replacing_folder
+from ..log import progress_bar
 from .assignment import Identities
 
 __all__ = ["write_page"]
@@ -154,7 +154,7 @@ def _write_thumbnails(folder: Path, images: Sequence[Path]) -> list[float]:
     pool = ThreadPoolExecutor(joblib.cpu_count())
     try:
         aspects = pool.map(write, range(len(images)))
-        progress = tqdm(aspects, desc="thumbnails", unit="img", total=len(images), disable=None, leave=False)
+        progress = progress_bar(aspects, desc="thumbnails", unit="img", total=len(images), leave=False)
         return [aspect for aspect in progress if aspect is not None]
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody wants the rest

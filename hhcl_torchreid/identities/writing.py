@@ -9,6 +9,7 @@ from ..data.corrections import Correction
 from ..features.saved import save_features
 from ..files import csv_text, replacing, visible, writing
 from ..labels import CorrectedLabeler, Labeler
+from ..log import answer
 from .assignment import OUTLIER, Identities, compare_with_centroids
 from .crops import Crops
 from .joining import JoiningLabeler
@@ -115,7 +116,7 @@ def write_identities(
     names = answers.names_of(crops.paths, numbers.tolist()) if answers else {}
     write_tables_and_page(folder, crops, identities, names, labeler.settings, answers.rows if answers else ())
     if changes:
-        print(f"=> Since the earlier assignment\n{table_of_changes(changes)}")
+        answer(f"=> Since the earlier assignment\n{table_of_changes(changes)}")
     return identities
 
 

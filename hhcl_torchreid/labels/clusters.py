@@ -1,5 +1,6 @@
 """Pseudo labels by clustering: k-reciprocal Jaccard distances, then DBSCAN."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -19,6 +20,8 @@ from .reliability import reliable_labels
 from .tracks import ENOUGH_PAIRS, JOINED, Pieces, find_pieces, joined_share, label_pieces
 
 __all__ = ["ClusteringStatistics", "Ground", "PseudoLabeler"]
+
+logger = logging.getLogger(__name__)
 
 TRACKS_REACHED = 5
 """Tracks that the k1 neighbours of an image reach over, if each is of as many images as are clustered."""
@@ -195,6 +198,8 @@ class PseudoLabeler:
             eps=eps,
             near_copies=near_copies,
         )
+        seconds = ", ".join(f"{step} {taken:.2f} s" for step, taken in watch.seconds.items())
+        logger.debug(f"Clustered {len(features)} images with eps {eps:g}: {seconds}")
         return labels
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The labels of one epoch: what stands around every labeler, whichever it is."""
 
+import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +10,8 @@ from ..errors import InputError
 from .base import Images, Labeler
 
 __all__ = ["EpochLabels", "label_epoch"]
+
+logger = logging.getLogger(__name__)
 
 MOSTLY = 0.5
 
@@ -46,12 +49,12 @@ def label_epoch(
         "outliers": int((found < 0).sum()),
         "largest_cluster": int(counts.max()) if len(counts) else 0,
     }
-    print(
+    logger.info(
         f"=> Epoch {epoch}: {sizes['clusters']} clusters, {sizes['outliers']} outliers of {len(found)} images, "
         f"largest cluster {sizes['largest_cluster']}"
     )
     if epoch == 1 and getattr(getattr(labeler, "statistics", None), "near_copies", 0.0) > MOSTLY:
-        print(
+        logger.warning(
             "=> Most images have near-copies for neighbours, as the frames of a track are: training on them as they "
             "are may harm. Give the tracks, by a table crops.csv in the folder or by data.track_regex, or keep fewer "
             "frames"
@@ -61,7 +64,7 @@ def label_epoch(
     what, advice = _explain(len(counts), labeler.settings)
     if labels_before is None:
         raise InputError(f"epoch {epoch} found {what} in {len(found)} images: {advice}")
-    print(f"=> Epoch {epoch} found {what} and goes on with the labels of the epoch before: {advice}")
+    logger.warning(f"=> Epoch {epoch} found {what} and goes on with the labels of the epoch before: {advice}")
     return EpochLabels(labels_before, found, sizes)
 
 

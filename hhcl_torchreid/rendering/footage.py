@@ -8,11 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import replacing_folder
 from ..footage import Boxes, write_tracks
+from ..log import progress_bar
 from .appearance import Person, sample_person
 from .camera import Camera, develop, sample_camera
 from .figure import Pose, View, draw_person
@@ -61,7 +61,7 @@ def render_footage(folder: str | os.PathLike[str], **settings: Any) -> Path:
     total = checked.num_cameras * checked.num_frames
     with (
         replacing_folder(folder, option="--footage") as draft,
-        tqdm(total=total, desc="rendering footage", unit="frame", disable=None) as progress,
+        progress_bar(total=total, desc="rendering footage", unit="frame") as progress,
     ):
         for camera in range(checked.num_cameras):
             _render_camera(draft / f"c{camera + 1}", camera, visits, checked, progress)
@@ -69,7 +69,7 @@ def render_footage(folder: str | os.PathLike[str], **settings: Any) -> Path:
     return folder
 
 
-def _render_camera(name: Path, camera: int, visits: list[Visit], settings: FootageSettings, progress: tqdm) -> None:
+def _render_camera(name: Path, camera: int, visits: list[Visit], settings: FootageSettings, progress: Any) -> None:
     size = settings.height, settings.width
     video = cv2.VideoWriter(f"{name}.mp4", cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size[::-1])
     seen = []

@@ -13,9 +13,9 @@ from typing import Any
 
 import cv2
 import joblib
-from tqdm import tqdm
 
 from ..errors import InputError
+from ..log import progress_bar
 from .camera import sample_camera
 from .marker import check_same_rendering, write_marker
 from .plan import SUBSETS, Tracklet, plan_tracklets
@@ -97,7 +97,7 @@ def _render_all(tracklets: list[Tracklet], folder: Path, settings: RenderingSett
         workers = max(1, min(joblib.cpu_count(), num_images // WORTH_A_WORKER))
     write = partial(_write_tracklet, folder, settings)
     # Disabled "None" means: silent unless a person watches the terminal.
-    with tqdm(total=num_images, desc=f"rendering {folder.parent.parent.name}", unit="image", disable=None) as progress:
+    with progress_bar(total=num_images, desc=f"rendering {folder.parent.parent.name}", unit="image") as progress:
         if workers == 1:
             for tracklet in tracklets:
                 progress.update(write(tracklet))

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from ..data.images import UNREADABLE, check_readable, open_image
 from ..files import replacing
+from ..log import progress_bar
 from .ranking import Ranking
 
 __all__ = ["draw_ranking", "draw_rankings"]
@@ -38,7 +38,7 @@ def draw_rankings(rankings: Sequence[Ranking], folder: str | Path, image_size: t
         InputError: an image has vanished, or the folder cannot be written.
     """
     digits = len(str(len(rankings)))
-    progress = tqdm(rankings, desc="draw rankings", unit="img", disable=None, leave=False)
+    progress = progress_bar(rankings, desc="draw rankings", unit="img", leave=False)
     for number, ranking in enumerate(progress, start=1):
         name = os.fsdecode(os.fsencode(ranking.query.stem)[:200])  # file systems end names at 255 bytes
         picture = draw_ranking(ranking, image_size)

@@ -1,5 +1,6 @@
 """A whole search: queries and a gallery in; a table, a CSV file and a picture per query out."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,13 @@ from ..errors import InputError
 from ..features.extractor import FeatureExtractor
 from ..features.folder import FolderFeatures, beside, features_of_folder
 from ..files import check_folder, csv_text, replacing, visible
+from ..log import answer
 from .pictures import draw_rankings
 from .ranking import Ranking, rank
 
 __all__ = ["COLUMNS", "search", "table", "write_csv"]
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("query", "rank", "match", "similarity")
 SHOWN_QUERIES = 20
@@ -57,15 +61,15 @@ def search(
     _tracks_of(find_images(gallery), gallery, track_regex)  # what fails is told before the work
     query_features = check_features(extractor(query_paths))
     found = features_of_folder(gallery, extractor, "extract gallery features")
-    _print_gallery(gallery, found)
+    _tell_of_gallery(gallery, found)
     tracks = _tracks_of(found.paths, gallery, track_regex)
     if any(tracks):
-        print(f"One match per track: {len(set(tracks) - {None}):,} tracks")
+        logger.info(f"One match per track: {len(set(tracks) - {None}):,} tracks")
     rankings = rank(query_paths, query_features, found, topk, tracks)
-    print(table(rankings))
+    answer(table(rankings))
     write_csv(rankings, folder / "search.csv")
     draw_rankings(rankings, folder / "rankings", extractor.image_size)
-    print(f"\n{folder / 'search.csv'} holds all matches, {folder / 'rankings'} a picture per query")
+    answer(f"\n{folder / 'search.csv'} holds all matches, {folder / 'rankings'} a picture per query")
     return rankings
 
 
@@ -89,18 +93,18 @@ def _find_queries(queries: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def _print_gallery(folder: str | os.PathLike[str], gallery: FolderFeatures) -> None:
+def _tell_of_gallery(folder: str | os.PathLike[str], gallery: FolderFeatures) -> None:
     kept = f"Features are kept in {gallery.kept_in}"
     if gallery.kept_in is None:
         kept = f"Features are not kept: neither {beside(folder)} nor the user's cache folder can be written"
     elif gallery.kept_in != beside(folder):
         kept += f", because {beside(folder)} cannot be written"
-    print(f"Gallery: {len(gallery.paths):,} images; features extracted anew: {gallery.num_extracted:,}")
-    print(visible(kept))
+    logger.info(f"Gallery: {len(gallery.paths):,} images; features extracted anew: {gallery.num_extracted:,}")
+    logger.info(visible(kept))
     if gallery.unreadable:
         named = ", ".join(visible(path) for path in gallery.unreadable[:5])
         more = ", ..." if len(gallery.unreadable) > 5 else ""
-        print(f"Left out {len(gallery.unreadable):,} unreadable image(s): {named}{more}")
+        logger.warning(f"Left out {len(gallery.unreadable):,} unreadable image(s): {named}{more}")
 
 
 def table(rankings: Sequence[Ranking]) -> str:

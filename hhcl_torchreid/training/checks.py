@@ -1,5 +1,6 @@
 """What must fit together before a run begins."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from ..data.transforms import check_transforms, transforms_of
 from ..errors import InputError
 
 __all__ = ["check_engine", "check_groups"]
+
+logger = logging.getLogger(__name__)
 
 
 def check_engine(
@@ -34,7 +37,7 @@ def check_engine(
         raise InputError(f"train.precise_bn is {precise_bn}: give a number of batches, or 0 for running averages")
     own, others = check_transforms(transforms), transforms_of(datamanager)
     if ignored := set(others) - set(own):
-        print(
+        logger.warning(
             f"=> HHCL augments with {', '.join(own) or 'nothing'}, not with the data manager's "
             f"{', '.join(sorted(ignored))}: give the engine transforms={others}"
         )

@@ -66,6 +66,11 @@ class History:
         """The line of the epoch behind us."""
         return self.lines[-1]
 
+    @property
+    def had_clusters(self) -> bool:
+        """Whether the epoch behind us found clusters to train on."""
+        return bool(self.lines) and self.last.get("clusters", 0) >= 2
+
     def begin(self, epoch: int, **measured: Any) -> None:
         """Starts the line of an epoch."""
         self.current = {"epoch": epoch, **measured}

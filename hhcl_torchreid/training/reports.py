@@ -1,5 +1,6 @@
 """What a run leaves to look at: tables, curves, and pictures of clusters and rankings."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ __all__ = [
     "write_labels",
     "write_left_out",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 @main_only
@@ -205,7 +208,9 @@ def tell_of_cameras(cameras: Tensor, memory: HybridMemory) -> None:
         memory: as the run will build it.
     """
     if memory.needs_cameras and len(torch.unique(cameras)) < 2:
-        print("=> All training images are of one camera, or of unknown ones: hhcl.camera_* and harmonic have no effect")
+        logger.warning(
+            "=> All training images are of one camera, or of unknown ones: hhcl.camera_* and harmonic have no effect"
+        )
 
 
 def comparison_table(columns: Mapping[str, Mapping[str, float]]) -> str:

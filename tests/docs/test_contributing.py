@@ -44,6 +44,7 @@ def test_every_thing_that_is_added_has_its_row():
         "labeler",
         "teacher",
         "data set",
+        "callback",
         "setting",
         "command",
         "page feature",

@@ -1,5 +1,6 @@
 """A folder of crops as a data set: without labels, but for those of a test set in it."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..tracks import TABLE, Sighting, find_sightings, warn_of_folders_like_track
 from .labelled_by_name import read_labels
 
 __all__ = ["UNKNOWN_IDENTITY", "FolderOfCrops"]
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_IDENTITY = -(2**31)
 """Identity of an image without a label. So far below zero that it stays there when torchreid joins data sets, where the
@@ -79,11 +82,15 @@ class FolderOfCrops(torchreid.data.ImageDataset):
             self.data: list[tuple[str, int, int, int]] = []
         if mode == "train" and kwargs.get("verbose", True):
             self.show_summary()
-            print(f"   test set: {len(query)} query and {len(gallery)} gallery images" if query else "   no test set")
+            logger.info(
+                f"   test set: {len(query)} query and {len(gallery)} gallery images" if query else "   no test set"
+            )
 
     def show_summary(self) -> None:
         """Prints the numbers of training images and cameras."""
-        print(f"=> Loaded a folder of {len(self.train)} training images, number of cameras: {self.num_train_cams}")
+        logger.info(
+            f"=> Loaded a folder of {len(self.train)} training images, number of cameras: {self.num_train_cams}"
+        )
 
     def _read_training_images(self, folder: Path, tests: Sequence[Path]) -> list[tuple[str, int, int]]:
         if tests and (folder / "train").is_dir():
@@ -109,7 +116,7 @@ class FolderOfCrops(torchreid.data.ImageDataset):
                 "folder with crops"
             )
         if left_out:
-            print(f"Left out {len(left_out)} of {len(paths) + len(others)} images: {counts}")
+            logger.warning(f"Left out {len(left_out)} of {len(paths) + len(others)} images: {counts}")
         seen = {path: sighting_of[path] for path in kept}
         type(self).sightings = {str(path): found for path, found in seen.items()}
         number = {name: i for i, name in enumerate(sorted({found.camera for found in seen.values()}))}

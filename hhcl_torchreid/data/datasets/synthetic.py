@@ -1,5 +1,6 @@
 """The demo's people as a data set that renders itself."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,8 @@ from ...rendering.marker import differences
 from ...rendering.market1501 import MARKET_FOLDER
 
 __all__ = ["SyntheticMarket"]
+
+logger = logging.getLogger(__name__)
 
 
 class SyntheticMarket(torchreid.data.datasets.Market1501):
@@ -63,4 +66,4 @@ class SyntheticMarket(torchreid.data.datasets.Market1501):
         if not folder.exists():
             render_market1501(dataset_dir, **vars(self.settings))
         elif (different := differences(folder, self.settings)) and self._tells:
-            print(f"=> {folder} is not the demo: rendered with {different}")
+            logger.warning(f"=> {folder} is not the demo: rendered with {different}")
