@@ -18,6 +18,7 @@ from ..data.images import UNREADABLE, open_image
 from ..data.tracks import Sighting
 from ..files import replacing, replacing_folder
 from .assignment import Identities
+from .questions import Question
 
 __all__ = ["write_page"]
 
@@ -36,6 +37,7 @@ def write_page(
     identities: Identities,
     settings: Mapping[str, Any],
     answers: Sequence[Sequence[str]] = (),
+    questions: Sequence[Question] = (),
 ) -> int:
     """Writes ``index.html`` and, in ``page/``, what it needs; the images themselves are only read.
 
@@ -51,6 +53,7 @@ def write_page(
         settings: name -> value, shown at the top of the page.
         answers: that the identities respect already: rows of ``corrections.csv`` that none replaces, each of ``answer,
             path, other, name``; the page shows their names, and no new answer contradicts them.
+        questions: about the images, in the order in which the page asks them; after those, it asks image by image.
 
     Returns:
         The number of images that could not be read; the page shows their place empty.
@@ -83,6 +86,7 @@ def write_page(
         "similarity": _rounded(identities.similarity),
         "runnerUp": identities.runner_up.tolist(),
         "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
+        "questions": [(given.images, given.own, given.other, round(given.similarity, 4)) for given in questions],
     }
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(STATIC_FILES.glob("*.*"))}
     opened = texts.pop("index.html")
