@@ -12,6 +12,7 @@ from .joining import JoiningLabeler, load_known
 from .numbers import load_earlier, load_names
 from .page import write_page
 from .questions import Question, find_questions
+from .reviewing import ReviewServer
 from .tracks import write_mot
 from .writing import write_csv, write_identities, write_unreadable
 
@@ -23,6 +24,7 @@ __all__ = [
     "Identities",
     "JoiningLabeler",
     "Question",
+    "ReviewServer",
     "SavedFeatures",
     "check_folder",
     "cluster_settings",

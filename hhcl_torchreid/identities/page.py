@@ -16,17 +16,20 @@ from tqdm import tqdm
 
 from ..data.images import UNREADABLE, open_image
 from ..data.tracks import Sighting
+from ..errors import InputError
 from ..files import replacing, replacing_folder
 from .assignment import Identities
 from .questions import Question
 
-__all__ = ["write_page"]
+__all__ = ["page_script", "read_page", "write_page"]
 
 STATIC_FILES = Path(__file__).parent / "static"
 THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
 THUMBNAILS_PER_FOLDER = 1000  # elements.js counts on it
 JPEG_QUALITY = 80
 OPTION = "the folder of the results"
+DATA = "page/data.js"
+ASSIGNED = "window.identityData = "
 
 
 def write_page(
@@ -90,12 +93,35 @@ def write_page(
     }
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(STATIC_FILES.glob("*.*"))}
     opened = texts.pop("index.html")
-    for name, text in {**texts, "data.js": _as_script(data)}.items():
+    for name, text in {**texts, "data.js": page_script(data)}.items():
         with replacing(files / name, option=OPTION) as file:
             file.write(text)
     with replacing(folder / "index.html", option=OPTION) as file:
         file.write(opened)
     return len(paths) - len(aspects)
+
+
+def page_script(data: Mapping[str, Any]) -> str:
+    """The data as a script that holds nothing else, whatever the file names are: ASCII, and no ``<`` in it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f"{ASSIGNED}{text};\n"
+
+
+def read_page(folder: str | Path) -> dict[str, Any]:
+    """Reads the data of a page back.
+
+    Args:
+        folder: where the page is.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        text = Path(folder, DATA).read_text(encoding="ascii")
+        data: dict[str, Any] = json.loads(text.removeprefix(ASSIGNED).removesuffix(";\n"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no page of identities: give the --out of an assignment") from error
+    return data
 
 
 def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
@@ -118,12 +144,6 @@ def _by_number(answers: Sequence[Sequence[str]], paths: Sequence[str]) -> list[t
 def _fingerprint(*contents: list[Any]) -> str:
     """What a browser keeps the answers by: the same images in the same identities are the same result."""
     return hashlib.sha256(json.dumps(contents).encode("ascii")).hexdigest()[:32]
-
-
-def _as_script(data: Mapping[str, Any]) -> str:
-    """The data as a script that holds nothing else, whatever the file names are: ASCII, and no ``<`` in it."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return f"window.identityData = {text};\n"
 
 
 def _address(root: Path, folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Which questions to ask people first: of two groups of images, whether they show one person.
 
 Two identities may be one person, an outlier may be of the nearest identity, and a part of an identity may be somebody
-else. An answer that changes this moves every pair of images between the two groups, so that the questions worth most are
+else. An answer that says so moves every pair of images between the two groups, so that the questions worth most are
 those with many pairs and a good chance.
 """
 
@@ -38,7 +38,7 @@ class Question(NamedTuple):
     """Whose are these images: of ``own``, of ``other``, or of neither? Without images: are those two one person?"""
 
     images: tuple[int, ...]
-    """Numbers of the images of a part of ``own``, the most typical one first, or of an outlier; none of two identities."""
+    """Numbers of the images of a part of ``own``, the most typical one first, or of an outlier; else none."""
     own: int
     """-1 for an outlier."""
     other: int
@@ -111,7 +111,7 @@ def find_questions(features: Tensor, identities: Identities, images: Images) -> 
 
 
 def _nearest_pairs(means: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """(P, 2) int64 places of identities near each other, the lower first, and (P,) the mean similarity of their images."""
+    """(P, 2) int64 places of identities near each other, the lower first, and (P,) mean similarities of images."""
     nearest = min(NEAREST, len(means) - 1)
     one, other = [], []
     for rows in torch.arange(len(means)).split(ROWS_AT_ONCE):
@@ -193,9 +193,7 @@ def _homes(features: Tensor, means: Tensor, identities: Identities, chance: Chan
     ]
 
 
-def _parts(
-    features: Tensor, means: Tensor, numbers: Tensor, trees: Sequence[_Tree], chance: Chance
-) -> list[Question]:
+def _parts(features: Tensor, means: Tensor, numbers: Tensor, trees: Sequence[_Tree], chance: Chance) -> list[Question]:
     """Parts of identities, each with the identity that its images are most similar to beside its own."""
     if not trees:
         return []
