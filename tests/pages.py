@@ -9,12 +9,12 @@ from hhcl_torchreid.identities import Identities, write_page
 class Shown:
     """A folder of crops, its identities and the page of them."""
 
-    def __init__(self, folder, paths, cameras, identities: Identities, sightings=(), answers=()):
+    def __init__(self, folder, paths, cameras, identities: Identities, sightings=(), answers=(), questions=()):
         self.paths, self.cameras, self.identities = paths, cameras, identities
         self.settings = {"eps": "0.45", "k1": 30}
         sightings = sightings or [Sighting(camera) for camera in cameras]
         self.unreadable = write_page(
-            folder / "out", folder / "crops", paths, sightings, identities, self.settings, answers
+            folder / "out", folder / "crops", paths, sightings, identities, self.settings, answers, questions
         )
         self.address = (folder / "out" / "index.html").as_uri()
 
