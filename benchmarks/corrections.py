@@ -132,17 +132,17 @@ class Person:
 
     def answer(self, question: Question) -> bool:
         """Gives one answer, as rows; False where the page does not ask any more."""
-        images, own, other = (list(question.images), *map(self.typical.get, (question.own, question.other)))
+        images, own, other = list(question.images), self.typical.get(question.own), self.typical.get(question.other)
         if own is not None and images:
             return self._answer_about_part(images, own, other)
-        one, other = images[0] if images else own, cast(int, other)
-        if (one in self.asked_about and images) or self.now[one] == self.now[other]:
+        one, beside = cast(int, images[0] if images else own), cast(int, other)
+        if (one in self.asked_about and images) or self.now[one] == self.now[beside]:
             return False
-        if tuple(sorted((self.now[one], self.now[other]))) in self.known_apart:
+        if tuple(sorted((self.now[one], self.now[beside]))) in self.known_apart:
             return False
         self.asked_about.update(images)
-        if self._say(one, other):
-            self.now[self.now == self.now[one]] = self.now[other]
+        if self._say(one, beside):
+            self.now[self.now == self.now[one]] = self.now[beside]
         return True
 
     def _answer_about_part(self, images: list[int], own: int, other: int | None) -> bool:
