@@ -6,7 +6,7 @@ import pytest
 import torch
 from crops import draw
 from made_up_footage import LENGTH, Footage
-from pages import Shown
+from pages import Shown, accessibility_complaints
 from playwright.sync_api import expect
 from torch.nn.functional import normalize
 
@@ -169,3 +169,14 @@ def test_an_answer_about_a_part_is_about_all_of_it(open_page, shown, found, key)
     page.keyboard.press("u")
     page.keyboard.press("2")
     assert page.locator("#results .card").filter(has=page.get_by_role("heading", name="4 images")).count() == 1
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_questions_pass_the_accessibility_checks_and_fit_a_narrow_window(open_page, shown, theme):
+    page = open_page(shown.address + "#view=hard", color_scheme=theme)
+    complaints = accessibility_complaints(page)
+    for key in ("ArrowRight", "c", "a"):
+        page.keyboard.press(key)
+        assert complaints() == "[]", key
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
