@@ -1,9 +1,10 @@
 """What corrections are worth, and what new images cost: a folder of crops in two parts, and answers from the truth.
 
 The crops' labels (Market-1501's names) only judge and answer. First, 70% of the images of most people are assigned,
-then the rest of theirs, and all of some strangers, come ``--into`` that result. Second, simulated answers are given: to
-the hardest cases in the page's order, to cases drawn at random, and to proposals to merge. An outlier counts as an
-identity of its own. With ``--images N``: seconds until a thousand new images have joined N old ones.
+then the rest of theirs, and all of some strangers, come ``--into`` that result. Second, simulated answers are given,
+with the rows that the page would write: to its questions in their order and in any order, and to questions about one
+image each, the closest decisions first and in any order. An outlier counts as an identity of its own. With
+``--images N``: seconds until a thousand new images have joined N old ones.
 
 Examples:
     python benchmarks/corrections.py --json corrections.json
@@ -17,19 +18,26 @@ import random
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from identities import DEMO, agreement
 
 from hhcl_torchreid import FeatureExtractor, PseudoLabeler
-from hhcl_torchreid.clustering.centroids import cluster_centroids
 from hhcl_torchreid.data.corrections import Correction
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.identities import Crops, Identities, cluster_settings, compare_with_centroids, crops_from_images
+from hhcl_torchreid.identities import (
+    Crops,
+    Identities,
+    Question,
+    cluster_settings,
+    compare_with_centroids,
+    crops_from_images,
+    find_questions,
+)
 from hhcl_torchreid.identities.joining import JoinedTo, JoiningLabeler, Known
 from hhcl_torchreid.identities.numbers import UNKNOWN, Earlier, keep_numbers
 from hhcl_torchreid.labels import combine_answers, correct_labels
@@ -38,7 +46,6 @@ FIRST = 0.7
 STRANGERS = 0.2
 ANSWERS = (0, 50, 100, 200)
 SEEDS = range(5)
-ANSWER = {True: "same", False: "different"}
 Record = dict[str, Any]
 
 
@@ -85,35 +92,19 @@ def measure_joining(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler, see
     }
 
 
-Question = tuple[int, tuple[int, ...]]
-"""An image, and the identities that a person is asked whether it belongs to."""
-
-
-def hard_cases(found: Identities) -> list[Question]:
-    """The images with an identity and a runner-up between the two, in the order of the page."""
+def image_by_image(found: Identities, seed: int | None = None) -> list[Question]:
+    """Each image between its identity and the runner-up: the closest decisions first, or in any order."""
     margin = found.similarity - found.runner_up_similarity
     rows = ((found.identity >= 0) & (found.runner_up >= 0)).nonzero().squeeze(1)
-    return [
-        (row, (int(found.identity[row]), int(found.runner_up[row]))) for row in rows[margin[rows].argsort()].tolist()
-    ]
+    order = rows[margin[rows].argsort()].tolist()
+    if seed is not None:
+        random.Random(seed).shuffle(order)
+    return [Question((row,), int(found.identity[row]), int(found.runner_up[row]), 0.0, 0.0) for row in order]
 
 
-def at_random(found: Identities, seed: int) -> list[Question]:
-    """The same questions in any order."""
-    questions = hard_cases(found)
-    random.Random(seed).shuffle(questions)
-    return questions
-
-
-def merges(found: Identities, features: torch.Tensor) -> list[Question]:
-    """Whether two identities are one, by the most typical image of one: those with the most similar centroids first."""
-    numbers, places = found.numbered
-    centroids = cluster_centroids(features, places, len(numbers))
-    similarities = (centroids @ centroids.T).triu(1)
-    best = similarities.flatten().argsort(descending=True)[: max(ANSWERS)]
-    typical = most_typical(found)
-    pairs = [divmod(pair, len(numbers)) for pair in best.tolist()]
-    return [(typical[int(numbers[one])], (int(numbers[other]),)) for one, other in pairs]
+def in_any_order(questions: Sequence[Question], seed: int) -> list[Question]:
+    """The same questions, shuffled."""
+    return random.Random(seed).sample(questions, len(questions))
 
 
 def most_typical(found: Identities) -> dict[int, int]:
@@ -125,43 +116,100 @@ def most_typical(found: Identities) -> dict[int, int]:
     return typical
 
 
-def measure_answers(crops: Crops, truth: np.ndarray, labels: torch.Tensor, questions: list[Question]) -> list[float]:
-    """Pairwise F1 after so many answers as ``ANSWERS`` says, each from the truth, by the typical images."""
-    typical = most_typical(compare_with_centroids(crops.features, labels))
-    given = [
-        [
-            Correction(
-                ANSWER[bool(truth[typical[number]] == truth[image])], crops.paths[image], crops.paths[typical[number]]
-            )
-            for number in numbers
-            if typical[number] != image
-        ]
-        for image, numbers in questions
-    ]
-    measured = []
-    for asked in ANSWERS:
-        rows = [row for rows in given[:asked] for row in rows]
-        answers = combine_answers(rows, {path: path for path in crops.paths}, crops.root)
+class Person:
+    """Somebody at the page who knows who is who, by the first image of what is asked and the typical ones beside it.
+
+    Questions that answers have settled are passed over, as the page does.
+    """
+
+    def __init__(self, crops: Crops, truth: np.ndarray, found: Identities) -> None:
+        self.paths, self.truth, self.typical = crops.paths, truth, most_typical(found)
+        alone = found.identity.max() + 1 + torch.arange(len(truth))
+        self.now = torch.where(found.identity < 0, alone, found.identity).numpy()
+        self.asked_about: set[int] = set()
+        self.known_apart: set[tuple[int, int]] = set()
+        self.rows: list[Correction] = []
+
+    def answer(self, question: Question) -> bool:
+        """Gives one answer, as rows; False where the page does not ask any more."""
+        images, own, other = list(question.images), self.typical.get(question.own), self.typical.get(question.other)
+        if own is not None and images:
+            return self._answer_about_part(images, own, other)
+        one, beside = cast(int, images[0] if images else own), cast(int, other)
+        if (one in self.asked_about and images) or self.now[one] == self.now[beside]:
+            return False
+        if tuple(sorted((self.now[one], self.now[beside]))) in self.known_apart:
+            return False
+        self.asked_about.update(images)
+        if self._say(one, beside):
+            self.now[self.now == self.now[one]] = self.now[beside]
+        return True
+
+    def _answer_about_part(self, images: list[int], own: int, other: int | None) -> bool:
+        is_one = len(set(self.now[[*images, own]])) == 1
+        if not is_one or own in images or self.asked_about & set(images):
+            return False
+        first = images[0]
+        self.asked_about.add(first)
+        if not self._say(first, own):
+            self.asked_about.update(images)
+            self.now[images] = self.now.max() + 1
+            if other is not None and self.truth[first] == self.truth[other]:
+                self._say(first, other)
+                self.now[images] = self.now[other]
+            for image in images[1:]:
+                self.rows.append(Correction("same", self.paths[first], self.paths[image]))
+        return True
+
+    def _say(self, one: int, other: int) -> bool:
+        is_one = bool(self.truth[one] == self.truth[other])
+        self.rows.append(Correction("same" if is_one else "different", self.paths[one], self.paths[other]))
+        if not is_one:
+            self.known_apart.add(tuple(sorted((self.now[one], self.now[other]))))
+        return is_one
+
+
+def measure_answers(
+    crops: Crops, truth: np.ndarray, labels: torch.Tensor, questions: Sequence[Question]
+) -> list[float]:
+    """Pairwise F1 after so many answers as ``ANSWERS`` says."""
+    person = Person(crops, truth, compare_with_centroids(crops.features, labels))
+    waiting, measured = iter(questions), []
+    for number in np.diff(ANSWERS, prepend=0).tolist():
+        for _ in range(number):
+            next((True for question in waiting if person.answer(question)), False)
+        answers = combine_answers(person.rows, {path: path for path in crops.paths}, crops.root)
         corrected = correct_labels(labels, crops.features, crops.images, answers)
         measured.append(agreement(truth, corrected.numpy())["pairwise_f1"])
     return measured
 
 
+def measure_orders(crops: Crops, truth: np.ndarray, labels: torch.Tensor) -> Record:
+    """Pairwise F1 by what is asked, and in which order."""
+    found = compare_with_centroids(crops.features, labels)
+    questions = find_questions(crops.features, found, crops.images)
+
+    def mean_of(orders: Iterable[Sequence[Question]]) -> list[float]:
+        return np.mean([measure_answers(crops, truth, labels, order) for order in orders], axis=0).tolist()
+
+    return {
+        "answers": ANSWERS,
+        "f1_worth_most_first": measure_answers(crops, truth, labels, questions),
+        "f1_these_at_random": mean_of(in_any_order(questions, seed) for seed in SEEDS),
+        "f1_closest_images_first": measure_answers(crops, truth, labels, image_by_image(found)),
+        "f1_images_at_random": mean_of(image_by_image(found, seed) for seed in SEEDS),
+    }
+
+
 def measure_quality(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler) -> Record:
     """Both experiments: the first with several draws, the second with the labels of all images."""
     joined = [measure_joining(crops, truth, labeler, seed) for seed in SEEDS]
-    labels = labeler(crops.features, crops.images)
-    found = compare_with_centroids(crops.features, labels)
-    at_any = [measure_answers(crops, truth, labels, at_random(found, seed)) for seed in SEEDS]
     return {
         "images": len(truth),
         "people": len(np.unique(truth)),
         "joining": {name: [line[name] for line in joined] for name in joined[0]},
         "joining_mean": {name: float(np.mean([line[name] for line in joined])) for name in joined[0]},
-        "answers": ANSWERS,
-        "f1_hard_cases": measure_answers(crops, truth, labels, hard_cases(found)),
-        "f1_at_random": np.mean(at_any, axis=0).tolist(),
-        "f1_merges": measure_answers(crops, truth, labels, merges(found, crops.features)),
+        **measure_orders(crops, truth, labeler(crops.features, crops.images)),
     }
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train on images without labels",
     "test": "test a model on labelled images",
     "assign": "give every image of a folder an identity",
+    "review": "look at identities and correct them, in a browser",
     "choose-eps": "show what each eps of the clustering gives",
     "search": "find the images most like a query in a folder",
     "export": "write a model for other programs (ONNX, TorchScript)",

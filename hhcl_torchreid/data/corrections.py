@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -13,10 +13,12 @@ __all__ = [
     "ANSWERS",
     "CORRECTIONS",
     "Correction",
+    "corrections_in",
     "latest",
     "on_paths",
     "read_corrections",
     "still_there",
+    "table_of_corrections",
     "write_corrections",
 ]
 
@@ -56,16 +58,36 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            header = next(rows, [])
-            if tuple(header) != COLUMNS:
-                raise InputError(
-                    f"{path} begins with {visible(','.join(header))[:80]!r} and not with {','.join(COLUMNS)}: {WAY_OUT}"
-                )
-            return [_correction(row, f"{path}, line {rows.line_num}") for row in rows if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise InputError(f"cannot read {path} as a table in UTF-8, with commas ({reason}): {WAY_OUT}") from error
+            return corrections_in(file, path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list[Correction]:
+    """Reads the lines of such a table.
+
+    Args:
+        lines: with their ends.
+        source: what messages call it.
+
+    Raises:
+        InputError: other columns, or a row that is no answer.
+    """
+    try:
+        rows = csv.reader(lines, strict=True)
+        header = next(rows, [])
+        if tuple(header) != COLUMNS:
+            raise InputError(
+                f"{source} begins with {visible(','.join(header))[:80]!r} and not with {','.join(COLUMNS)}: {WAY_OUT}"
+            )
+        return [_correction(row, f"{source}, line {rows.line_num}") for row in rows if row]
+    except csv.Error as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str | os.PathLike[str], error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return InputError(f"cannot read {source} as a table in UTF-8, with commas ({reason}): {WAY_OUT}")
 
 
 def _correction(cells: Sequence[str], row: str) -> Correction:
@@ -94,12 +116,17 @@ def write_corrections(path: str | os.PathLike[str], corrections: Sequence[Correc
     Raises:
         InputError: it cannot be written.
     """
+    with replacing(path, option="the folder of the results") as file:
+        file.write(table_of_corrections(corrections))
+
+
+def table_of_corrections(corrections: Sequence[Correction]) -> str:
+    """Gives the text of a file of answers, in the order in which they were given."""
     rows = (
         (given.answer, *(PurePosixPath(text) if text else "" for text in (given.path, given.other)), given.name)
         for given in corrections
     )
-    with replacing(path, option="the folder of the results") as file:
-        file.write(csv_text(COLUMNS, rows))
+    return csv_text(COLUMNS, rows)
 
 
 def latest(corrections: Sequence[Correction]) -> list[Correction]:

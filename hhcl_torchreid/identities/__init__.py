@@ -11,6 +11,8 @@ from .forgetting import forget_identity
 from .joining import JoiningLabeler, load_known
 from .numbers import load_earlier, load_names
 from .page import write_page
+from .questions import Question, find_questions
+from .reviewing import ReviewServer
 from .tracks import write_mot
 from .writing import write_csv, write_identities, write_unreadable
 
@@ -21,6 +23,8 @@ __all__ = [
     "Crops",
     "Identities",
     "JoiningLabeler",
+    "Question",
+    "ReviewServer",
     "SavedFeatures",
     "check_folder",
     "cluster_settings",
@@ -32,6 +36,7 @@ __all__ = [
     "crops_from_images",
     "draw_clusters_by_eps",
     "export_identities",
+    "find_questions",
     "forget_identity",
     "load_earlier",
     "load_features",

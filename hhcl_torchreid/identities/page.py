@@ -15,17 +15,21 @@ from torch import Tensor
 
 from ..data.images import UNREADABLE, open_image
 from ..data.tracks import Sighting
+from ..errors import InputError
 from ..files import replacing, replacing_folder
 from ..log import progress_bar
 from .assignment import Identities
+from .questions import Question
 
-__all__ = ["write_page"]
+__all__ = ["page_script", "read_page", "write_page"]
 
 STATIC_FILES = Path(__file__).parent / "static"
 THUMBNAIL_SIZE = (128, 128)  # largest width and height, pixels
 THUMBNAILS_PER_FOLDER = 1000  # elements.js counts on it
 JPEG_QUALITY = 80
 OPTION = "the folder of the results"
+DATA = "page/data.js"
+ASSIGNED = "window.identityData = "
 
 
 def write_page(
@@ -36,6 +40,7 @@ def write_page(
     identities: Identities,
     settings: Mapping[str, Any],
     answers: Sequence[Sequence[str]] = (),
+    questions: Sequence[Question] = (),
 ) -> int:
     """Writes ``index.html`` and, in ``page/``, what it needs; the images themselves are only read.
 
@@ -51,6 +56,7 @@ def write_page(
         settings: name -> value, shown at the top of the page.
         answers: that the identities respect already: rows of ``corrections.csv`` that none replaces, each of ``answer,
             path, other, name``; the page shows their names, and no new answer contradicts them.
+        questions: about the images, in the order in which the page asks them; after those, it asks image by image.
 
     Returns:
         The number of images that could not be read; the page shows their place empty.
@@ -83,15 +89,39 @@ def write_page(
         "similarity": _rounded(identities.similarity),
         "runnerUp": identities.runner_up.tolist(),
         "runnerUpSimilarity": _rounded(identities.runner_up_similarity),
+        "questions": [(given.images, given.own, given.other, round(given.similarity, 4)) for given in questions],
     }
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(STATIC_FILES.glob("*.*"))}
     opened = texts.pop("index.html")
-    for name, text in {**texts, "data.js": _as_script(data)}.items():
+    for name, text in {**texts, "data.js": page_script(data)}.items():
         with replacing(files / name, option=OPTION) as file:
             file.write(text)
     with replacing(folder / "index.html", option=OPTION) as file:
         file.write(opened)
     return len(paths) - len(aspects)
+
+
+def page_script(data: Mapping[str, Any]) -> str:
+    """The data as a script that holds nothing else, whatever the file names are: ASCII, and no ``<`` in it."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return f"{ASSIGNED}{text};\n"
+
+
+def read_page(folder: str | Path) -> dict[str, Any]:
+    """Reads the data of a page back.
+
+    Args:
+        folder: where the page is.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        text = Path(folder, DATA).read_text(encoding="ascii")
+        data: dict[str, Any] = json.loads(text.removeprefix(ASSIGNED).removesuffix(";\n"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no page of identities: give the --out of an assignment") from error
+    return data
 
 
 def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:
@@ -114,12 +144,6 @@ def _by_number(answers: Sequence[Sequence[str]], paths: Sequence[str]) -> list[t
 def _fingerprint(*contents: list[Any]) -> str:
     """What a browser keeps the answers by: the same images in the same identities are the same result."""
     return hashlib.sha256(json.dumps(contents).encode("ascii")).hexdigest()[:32]
-
-
-def _as_script(data: Mapping[str, Any]) -> str:
-    """The data as a script that holds nothing else, whatever the file names are: ASCII, and no ``<`` in it."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return f"window.identityData = {text};\n"
 
 
 def _address(root: Path, folder: Path) -> str:

@@ -15,6 +15,7 @@ from .crops import Crops
 from .joining import JoiningLabeler
 from .numbers import find_changes, keep_numbers, load_earlier, table_of_changes, write_changes
 from .page import write_page
+from .questions import find_questions
 from .tracks import write_tracks
 
 __all__ = ["COLUMNS", "write_csv", "write_identities", "write_names", "write_tables_and_page", "write_unreadable"]
@@ -145,7 +146,9 @@ def write_tables_and_page(
     write_tracks(Path(folder, "tracks.csv"), crops, identities)
     write_names(Path(folder, "names.csv"), names)
     shown = {name: _shown(value) for name, value in settings.items()}
-    write_page(folder, crops.root, crops.paths, crops.sightings, identities, shown, [answer[:4] for answer in answers])
+    given = [answer[:4] for answer in answers]
+    questions = find_questions(crops.features, identities, crops.images)
+    write_page(folder, crops.root, crops.paths, crops.sightings, identities, shown, given, questions)
 
 
 def write_names(path: str | Path, names: Mapping[int, str]) -> None:

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from .. import distributed
 from ..clustering.centroids import cluster_sums
-from ..clustering.linkage import average_linkage
 from ..data.corrections import Correction, latest, on_paths
 from ..errors import InputError
 from .base import UNKNOWN, Images, Labeler
@@ -23,9 +21,6 @@ from .tracks import without_gaps
 
 __all__ = ["Answers", "CorrectedLabeler", "combine_answers", "correct_labels"]
 
-NEAREST = 50
-"""Of the units of a cluster that is parted, how many each is compared with: all, but where there are thousands."""
-ROWS_AT_ONCE = 4096
 NOBODY = 0
 """The person of images that show none: another than every other."""
 
@@ -37,7 +32,7 @@ class Answers:
     persons: dict[str, int]
     """Image -> person, 1, 2, ..., or ``NOBODY``."""
     apart: frozenset[tuple[int, int]]
-    """Pairs of persons that are two, the lower first."""
+    """Pairs of persons that are two: first the one on ``path``, who leaves where both are in one cluster."""
     names: dict[str, str]
     """Image -> name of its identity; a later name stands behind an earlier one."""
     rows: tuple[Correction, ...]
@@ -84,7 +79,7 @@ def combine_answers(
             persons |= dict.fromkeys(_reached(image, links), 1 + max(persons.values(), default=NOBODY))
     apart = set()
     for answer in given:
-        one, other = sorted((persons[answer.path], persons[answer.other or answer.path]))
+        one, other = persons[answer.path], persons[answer.other or answer.path]
         if answer.answer == "different" and NOBODY not in (one, other):
             if one == other:
                 raise _contradiction(answer, _reached(answer.path, links), answer.other)
@@ -122,9 +117,10 @@ def correct_labels(labels: Tensor, features: Tensor, images: Images, answers: An
 
     An answer about an image counts for its whole track, or where a track has several labels for its images of that
     label; answers that contradict each other within a track split it: each image goes with the one nearest in time
-    that was asked about. A cluster that holds two people is parted by average linkage of the mean cosine similarities,
-    which never joins those two. Then the clusters that hold one person are joined, unless two people would come
-    together: of those, only the images of that person move. Who is left alone becomes an outlier, unless it has a name.
+    that was asked about. In a cluster of two people who must stay apart, the one whom a row names first gets a label of
+    its own, and every image of which nothing was said goes with those whom it is most similar to on the mean. Then the
+    clusters that hold one person are joined, unless two people would come together: of those, only the images of that
+    person move. Who is left alone becomes an outlier, unless it has a name.
 
     Args:
         labels: ``(N,)`` int64 clusters, -1 for outliers.
@@ -134,9 +130,6 @@ def correct_labels(labels: Tensor, features: Tensor, images: Images, answers: An
 
     Returns:
         ``(N,)`` int64 labels 0, 1, ... without gaps on the CPU; -1 for outliers and nobody.
-
-    References:
-        Davidson, Ravi: Agglomerative Hierarchical Clustering with Constraints, PKDD 2005.
     """
     rows = np.array([row for row, path in enumerate(images.paths) if path in answers.persons], np.int64)
     if not len(rows):
@@ -147,7 +140,8 @@ def correct_labels(labels: Tensor, features: Tensor, images: Images, answers: An
     found = np.where(persons == NOBODY, UNKNOWN, before)
     # What is never parted: a person, a track, an image alone.
     units = np.where(persons == UNKNOWN, _pieces_of(before, images) + persons.max() + 1, persons)
-    _part_clusters(found, persons, units, features, groups)
+    apart = {(groups.first(one), groups.first(other)) for one, other in answers.apart}
+    _part_clusters(found, persons, units, features, apart)
     _join_clusters(found, persons, groups)
     is_named = np.isin(persons, [persons[row] for row in rows if answers.names.get(images.paths[row])])
     sizes, sizes_before = (np.bincount(some + 1)[some + 1] for some in (found, before))
@@ -229,36 +223,33 @@ def _labels_of_persons(labels: np.ndarray, persons: np.ndarray) -> dict[int, dic
 
 
 def _part_clusters(
-    labels: np.ndarray, persons: np.ndarray, units: np.ndarray, features: Tensor, groups: _Groups
+    labels: np.ndarray, persons: np.ndarray, units: np.ndarray, features: Tensor, apart: Iterable[tuple[int, int]]
 ) -> None:
-    """Gives the parts of each cluster that holds two people labels of their own."""
+    """Gives everybody who leaves a cluster a label, which the images most like them share."""
     of_persons = _labels_of_persons(labels, persons)
-    inside: dict[int, list[tuple[int, int]]] = {}
-    for one, other in groups.pairs():
+    leaving: dict[int, set[int]] = {}
+    staying: dict[int, set[int]] = {}
+    for one, other in apart:
         for label in of_persons.get(one, {}).keys() & of_persons.get(other, {}).keys() - {UNKNOWN}:
-            inside.setdefault(label, []).append((one, other))
-    for label in sorted(inside):
+            leaving.setdefault(label, set()).add(one)
+            staying.setdefault(label, set()).add(other)
+    for label in sorted(leaving):
+        stay = sorted(staying[label] - leaving[label])
+        people = [*stay, *sorted(leaving[label])]
         rows = np.flatnonzero(labels == label)
-        members, place = np.unique(units[rows], return_inverse=True)
-        similarities = _mean_similarities(features[torch.from_numpy(rows).to(features.device)], place.reshape(-1))
-        parts = average_linkage(similarities, np.searchsorted(members, inside[label]).tolist())
-        labels[rows] = labels.max() + 1 + parts[place.reshape(-1)]
+        nearest = _most_similar(features[torch.from_numpy(rows).to(features.device)], units[rows], people)
+        labels[rows] = labels.max() + 1 + np.maximum(nearest - max(len(stay) - 1, 0), 0)
 
 
-def _mean_similarities(features: Tensor, units: np.ndarray) -> sparse.csr_matrix:
-    """Mean cosine similarity of each two units, of the ``NEAREST`` of each; the others, and what is below 0, is 0."""
-    sums, counts = cluster_sums(features, torch.from_numpy(units), int(units.max()) + 1)
+def _most_similar(features: Tensor, units: np.ndarray, people: Sequence[int]) -> np.ndarray:
+    """(N,) int64, which of the people, units themselves, the unit of each image is most similar to on the mean."""
+    members, place = np.unique(units, return_inverse=True)
+    sums, counts = cluster_sums(features, torch.from_numpy(place.reshape(-1)), len(members))
     means = sums / counts[:, None]
-    nearest = min(NEAREST, len(means))
-    rows, columns, values = [], [], []
-    for some in torch.arange(len(means), device=means.device).split(ROWS_AT_ONCE):
-        found = (means[some] @ means.T).topk(nearest, dim=1)
-        rows.append(some.repeat_interleave(nearest))
-        columns.append(found.indices.flatten())
-        values.append(found.values.flatten())
-    row, column, value = (torch.cat(parts).cpu().numpy() for parts in (rows, columns, values))
-    one_sided = sparse.csr_matrix((value.clip(min=0).astype(np.float64), (row, column)), shape=(len(means),) * 2)
-    return one_sided.maximum(one_sided.T).tocsr()
+    known = np.searchsorted(members, people)
+    nearest = (means @ means[torch.from_numpy(known).to(means.device)].T).argmax(1).cpu().numpy()
+    nearest[known] = np.arange(len(people))
+    return nearest[place.reshape(-1)]
 
 
 def _join_clusters(labels: np.ndarray, persons: np.ndarray, groups: _Groups) -> None:

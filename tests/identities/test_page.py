@@ -302,6 +302,20 @@ def test_nothing_to_show_says_so(open_page, tmp_path, label, view, text):
     page.keyboard.press("2")
 
 
+def test_a_number_that_nobody_has_any_more_leaves_no_gap(open_page, tmp_path):
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        draw(tmp_path / "crops", name)
+    found = compare_with_centroids(torch.eye(3), torch.tensor([5, 2, 5]))
+    page = open_page(Shown(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], [""] * 3, found).address)
+    assert titles(page) == [5, 2]
+    page.evaluate("location.hash = 'open=3'")
+    page.keyboard.press("2")
+    page.keyboard.press("a")
+    page.keyboard.press("a")
+    page.keyboard.press("1")
+    assert page.locator("#results .card h2").first.text_content().startswith("Identity")
+
+
 def test_a_picture_that_is_gone_leaves_its_place(tmp_path):
     draw(tmp_path / "crops", "a.jpg")
     found = compare_with_centroids(torch.eye(2), torch.tensor([0, 0]))

@@ -4,17 +4,17 @@
 window.identityCards = ({ data, people, elements, act, state, matches, open, openPair }) => {
   const TILES_PER_CARD = 24; // more than a strip shows
   const { OUTLIER, NOBODY, groupOf, nameOf, alternating } = people;
-  const { element, decimals, facts, tile, three, gauge, fileName, choices, card } = elements;
+  const { element, count, decimals, facts, tile, three, gauge, fileName, choices, card } = elements;
 
-  const typical = (number) => three(alternating(people.identity(number)));
+  const typical = (number, without = []) => three(alternating(people.identity(number)).filter((image) => !without.includes(image)));
 
   // One of the identities that an image is compared with.
-  function comparison(role, number, similarity, isDoubtful) {
+  function comparison(role, number, similarity, isDoubtful, without) {
     const made = element("div", { className: "side" }, element("span", {}, role));
     if (number < 0) made.append("no other identity");
     else {
-      made.append(element("h3", {}, nameOf(number)), typical(number),
-        element("span", {}, gauge(similarity, isDoubtful), ` ${decimals(similarity)}`));
+      made.append(element("h3", {}, nameOf(number)), typical(number, without));
+      if (similarity !== undefined) made.append(element("span", {}, gauge(similarity, isDoubtful), ` ${decimals(similarity)}`));
     }
     return made;
   }
@@ -27,17 +27,49 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
     return element("p", { className: "answer" }, `Answered: ${text}`);
   }
 
-  function others(image) {
+  function others(images) {
+    const [image] = images;
     const isNew = people.isAnswered(image) && groupOf(image) >= people.numbersFrom;
     return [
-      ["o", "Other…", "Choose another identity", (byKey) => act.elsewhere([image], byKey)],
-      ["a", "New", "A new identity, apart from this one", act.can.split([image]) ? (byKey) => act.split([image], byKey) : null, isNew],
-      ["x", "Nobody", "The picture shows nobody, or several", (byKey) => act.nobody([image], byKey), groupOf(image) === NOBODY],
+      ["o", "Other…", "Choose another identity", (byKey) => act.elsewhere(images, byKey)],
+      ["a", "New", "A new identity, apart from this one", act.can.split(images) ? (byKey) => act.split(images, byKey) : null, isNew],
+      ["x", "Nobody", "The picture shows nobody, or several", (byKey) => act.nobody(images, byKey), groupOf(image) === NOBODY],
     ];
   }
 
-  const to = (image, number) => (number < 0 ? null : (byKey) => act.is([image], number, byKey));
+  const to = (images, number) => (number < 0 ? null : (byKey) => act.is(images, number, byKey));
   const isGiven = (image, number) => people.isAnswered(image) && groupOf(image) === number;
+
+  // Images that are one part of an identity, between the rest of it and the runner-up.
+  function doubtful(images, own, other, similarity, otherSimilarity) {
+    const [image] = images;
+    const side = (role, number, ...how) => {
+      const made = comparison(role, number, ...how);
+      if (number >= 0) made.onclick = (event) => {
+        event.stopPropagation();
+        open(number, image);
+      };
+      return made;
+    };
+    const isPart = images.length > 1;
+    const middle = isPart ? element("div", { className: "side part" }, element("span", {}, "part of it"),
+      element("h3", {}, count(images.length, "image")), three(alternating({ images }))) : tile(image);
+    const which = `${own < 0 ? "" : nameOf(own)} or ${other < 0 ? "none" : nameOf(other)}?`;
+    return card(`${isPart ? `${count(images.length, "image")} such as ` : ""}${data.path[image]}: ${which}`,
+      () => open(own < 0 ? other : own, image), true,
+      element("div", { className: isPart ? "case parts" : "case" },
+        side("assigned to", own, similarity, false, images),
+        middle,
+        side("runner-up", other, otherSimilarity, true)),
+      choices(isPart ? "Which one are they?" : "Which one is it?", [
+        // Whoever confirms has not said that all of a part are one person.
+        ["c", "Confirm", "It is the one on the left", act.can.confirm(image, own) ? to([image], own) : null, isGiven(image, own)],
+        ["r", "Runner-up", "It is the one on the right", other === own ? null : to(images, other), isGiven(image, other)],
+        ...others(images),
+      ]),
+      answered(image),
+      fileName(image, state().query));
+  }
 
   const CARDS = {
     identities(identity) {
@@ -59,29 +91,13 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
         found.length ? fileName(found[0], state().query) : null);
     },
 
-    hard(image) {
-      const [own, other] = [people.now(data.identity[image]), people.nearest(image)];
-      const side = (role, number, similarity) => {
-        const made = comparison(role, number, similarity, role === "runner-up");
-        if (number >= 0) made.onclick = (event) => {
-          event.stopPropagation();
-          open(number, image);
-        };
-        return made;
-      };
-      return card(`${data.path[image]}: ${own < 0 ? "" : nameOf(own)} or ${other < 0 ? "none" : nameOf(other)}?`,
-        () => open(own < 0 ? other : own, image), true,
-        element("div", { className: "case" },
-          side("assigned to", own, data.similarity[image]),
-          tile(image),
-          side("runner-up", other, data.runnerUpSimilarity[image])),
-        choices("Which one is it?", [
-          ["c", "Confirm", "It is the one on the left", act.can.confirm(image, own) ? to(image, own) : null, isGiven(image, own)],
-          ["r", "Runner-up", "It is the one on the right", other === own ? null : to(image, other), isGiven(image, other)],
-          ...others(image),
-        ]),
-        answered(image),
-        fileName(image, state().query));
+    hard(item) {
+      if (typeof item === "number") {
+        return doubtful([item], people.now(data.identity[item]), people.nearest(item), data.similarity[item], data.runnerUpSimilarity[item]);
+      }
+      const { images, own, other, similarity } = item;
+      if (!images.length) return CARDS.merges([own, other, similarity]);
+      return own < 0 ? CARDS.outliers(images[0]) : doubtful(images, people.now(own), people.now(other));
     },
 
     outliers(image) {
@@ -90,8 +106,8 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
         element("div", { className: "case single" }, tile(image),
           comparison("nearest", nearest, data.runnerUpSimilarity[image], true)),
         choices("Which one is it?", [
-          ["r", "Is this one", "It is the nearest identity", to(image, nearest), isGiven(image, nearest)],
-          ...others(image),
+          ["r", "Is this one", "It is the nearest identity", to([image], nearest), isGiven(image, nearest)],
+          ...others([image]),
         ]),
         answered(image),
         fileName(image, state().query));
@@ -128,7 +144,12 @@ window.identityCards = ({ data, people, elements, act, state, matches, open, ope
       const [left, right] = [people.now(one), people.now(other)];
       return [one, other, left, right, looks(left), looks(right), left !== right && people.areApart(left, right)];
     },
-    hard: ofImage,
+    hard: (item) => {
+      if (typeof item === "number") return ofImage(item);
+      const { images, own, other, place } = item;
+      if (!images.length) return LOOKS.merges([own, other]);
+      return [place, ...ofImage(images[0]), ...[own, other].map(people.now).flatMap((number) => [number, looks(number)])];
+    },
     outliers: ofImage,
     nobody: ofImage,
   };

@@ -2,13 +2,17 @@
 "use strict";
 
 window.identityCorrections = (data, people, changed) => {
-  const PLACE = `hhcl_torchreid corrections ${data.id}`;
+  // A server keeps the answers itself, and the browser only those of its time.
+  const PLACE = `hhcl_torchreid corrections ${data.id}${data.isServed ? location.pathname : ""}`;
   const table = window.correctionsTable(data);
   let steps = []; // rows that one answer has made
   let undone = []; // the last one undone comes last
   let deltas = []; // what takes each step back
   let kept = ""; // as the browser has it
   let isKept = true;
+  let isSending = false;
+  let isBehind = false; // what the server has
+  let refusal = "";
 
   function advance(rows) {
     steps.push(rows);
@@ -28,6 +32,26 @@ window.identityCorrections = (data, people, changed) => {
     } catch {
       isKept = false; // full, or not allowed: the file is left
     }
+    if (data.isServed) send();
+  }
+
+  // One table at a time, so that the last one stays.
+  async function send() {
+    isBehind = true;
+    if (isSending) return;
+    isSending = true;
+    const before = refusal;
+    while (isBehind) {
+      isBehind = false;
+      try {
+        const answer = await fetch(`corrections.csv?id=${data.id}`, { method: "POST", body: table.write(steps.flat()) });
+        refusal = answer.ok ? "" : await answer.text();
+      } catch {
+        refusal = "hhcl review has ended";
+      }
+    }
+    isSending = false;
+    if (refusal !== before) changed([]);
   }
 
   // Another window may have answered: what both have in common stays as it is.
@@ -109,12 +133,16 @@ window.identityCorrections = (data, people, changed) => {
     if ((event.key === PLACE || event.key === null) && follow()) changed(null);
   });
   follow();
+  if (data.given && !steps.length && !undone.length) {
+    const rows = table.read(data.given);
+    if (rows.length) advance(rows);
+  }
 
   return {
     answer, undo, redo, save, open, follow,
     canUndo: () => steps.length > 0,
     canRedo: () => undone.length > 0,
-    isKept: () => isKept,
+    trouble: () => (refusal ? `Not saved: ${refusal.trim()}.` : isKept || data.isServed ? "" : "This browser keeps nothing: save before you leave."),
     count: () => steps.reduce((sum, rows) => sum + rows.length, 0),
     steps: () => steps.length,
   };

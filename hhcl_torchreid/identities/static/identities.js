@@ -16,7 +16,7 @@ window.byIdentity = (data) => {
 
   const first = []; // the images of each identity of the result, the most typical one first
   data.identity.forEach((number, image) => number !== OUTLIER && (first[number] ||= []).push(image));
-  for (const [number, images] of first.entries()) groups.set(number, make(number, images.sort(typicalFirst)));
+  first.forEach((images, number) => groups.set(number, make(number, images.sort(typicalFirst)))); // numbers may be missing
 
   let pieces;
 

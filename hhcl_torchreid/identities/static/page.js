@@ -173,7 +173,8 @@
     byId("redo").disabled = !corrections.canRedo();
     byId("save").disabled = !corrections.steps();
     byId("save").textContent = `Save corrections${corrections.steps() ? ` (${corrections.steps()})` : ""}`;
-    byId("notKept").hidden = corrections.isKept();
+    byId("notKept").hidden = corrections.trouble() === "";
+    byId("notKept").textContent = corrections.trouble();
   }
 
   function drawSummary() {

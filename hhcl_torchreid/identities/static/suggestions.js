@@ -1,9 +1,19 @@
-// What the page proposes: identities that may be one, and the part of an identity that may be another one.
+// What the page asks and proposes: the questions worth most, identities that may be one, the part that may be another one.
 "use strict";
 
 window.identitySuggestions = (data, people) => {
   const MOST = 2000;
   let merges;
+  const questions = (data.questions ?? []).map(([images, own, other, similarity], place) => ({ images, own, other, similarity, place }));
+
+  // Of two identities while they are two; of a part while it is one, beside others, and nobody has said whose it is.
+  function isOpen({ images, own, other }) {
+    const [here, there] = [people.now(own), people.now(other)];
+    if (!images.length) return here !== there && here >= 0 && there >= 0 && !people.areApart(here, there);
+    const number = people.groupOf(images[0]);
+    return !people.isAnswered(images[0]) && number !== people.NOBODY && images.every((image) => people.groupOf(image) === number)
+      && (number < 0 ? there >= 0 : people.identity(number).images.length > images.length);
+  }
 
   // An image knows its similarity to one other identity, the nearest. Two pieces of one person are nearest to each other
   // with nearly all their images, so that the mean over the images, 0 for those that are nearer to a third, is high.
@@ -45,5 +55,5 @@ window.identitySuggestions = (data, people) => {
     return [...alike.slice(place), ...rest].filter(isUnsettled);
   }
 
-  return { likeliestMerges, leastAlike };
+  return { likeliestMerges, leastAlike, openQuestions: () => questions.filter(isOpen) };
 };

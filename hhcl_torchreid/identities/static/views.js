@@ -6,6 +6,7 @@ window.identityViews = (data, people, elements, suggestions, state) => {
   const { plain, count } = elements;
   const FILTERS = ["query", "minImages", "spread", "camera", "maxTightness"];
   const PER_PAGE = { identities: 30, hard: 48, outliers: 60, merges: 24, nobody: 60 };
+  const LAST = Number.MAX_SAFE_INTEGER; // images come after the questions
   const byFile = (a, b) => (data.path[a] < data.path[b] ? -1 : 1);
   const SORTS = {
     identities: {
@@ -17,6 +18,7 @@ window.identityViews = (data, people, elements, suggestions, state) => {
       number: ["by number", (a, b) => a.number - b.number],
     },
     hard: {
+      worth: ["worth most first", (a, b) => (a.place ?? LAST) - (b.place ?? LAST) || margin(a) - margin(b)],
       runnerUp: ["closest runner-up first", (a, b) => margin(a) - margin(b)],
       similarity: ["lowest similarity first", (a, b) => data.similarity[a] - data.similarity[b]],
     },
@@ -58,8 +60,14 @@ window.identityViews = (data, people, elements, suggestions, state) => {
       (camera === null || identity.cameras.includes(camera)) && (isNamed(identity) || identity.images.some(isFound));
     const LISTS = {
       identities: () => accepted.filter(hasShown),
-      hard: () => accepted.flatMap((identity) => identity.images.filter((image) =>
-        data.identity[image] !== OUTLIER && isOpen(image) && isShown(image))).sort((a, b) => a - b),
+      hard: () => {
+        const numbers = new Set(accepted.map((identity) => identity.number));
+        const concerns = ({ images, own, other }) => (images.length ? numbers.has(now(own < 0 ? other : own)) && images.some(isShown)
+          : [own, other].some((number) => numbers.has(now(number)) && hasShown(people.identity(now(number)))));
+        const images = accepted.flatMap((identity) => identity.images.filter((image) =>
+          data.identity[image] !== OUTLIER && isOpen(image) && isShown(image))).sort((a, b) => a - b);
+        return sort === "worth" ? [...suggestions.openQuestions().filter(concerns), ...images] : images;
+      },
       outliers: () => people.imagesOf(OUTLIER).filter(isShown),
       nobody: () => people.imagesOf(NOBODY).filter(isShown),
       merges: () => {
@@ -96,7 +104,7 @@ window.identityViews = (data, people, elements, suggestions, state) => {
     const images = () => list.reduce((sum, identity) => sum + identity.images.length, 0);
     if (view === "identities") return `${of} identities, ${count(images(), "image")}`;
     return {
-      hard: `${of} images, the most doubtful first: which side does the one in the middle belong to?`,
+      hard: list.some(({ place }) => place !== undefined) ? `${number} questions, those worth most first` : `${of} images, the most doubtful first: which side does the one in the middle belong to?`,
       outliers: `${of} images without an identity`,
       merges: `${number} suggestions, the likeliest first: do both sides show one person?`,
       nobody: `${count(list.length, "image")} marked as nobody`,
