@@ -25,9 +25,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="(default: %(default)s)")
     inputs = "; ".join(f"{kind}: {what}" for kind, (_, what) in INPUTS.items())
     parser.add_argument("--input", choices=INPUTS, default="uint8", help=f"{inputs} (default: %(default)s)")
-    parser.add_argument(
-        "--out", metavar="FILE", help="file, or folder of openvino, to write (default: beside the weights)"
-    )
+    parser.add_argument("--out", metavar="FILE", help="to write; of openvino a folder (default: beside MODEL)")
     add_image_size(parser)
     return parser.parse_args(arguments)
 

@@ -1,6 +1,7 @@
 """A trained model as an ONNX file."""
 
 import contextlib
+import importlib.util
 import io
 import os
 import sys
@@ -18,6 +19,8 @@ from .network import INPUTS, TRACED_BATCH_SIZE, ExportedNetwork, facts, import_p
 __all__ = ["export_onnx", "onnx_bytes"]
 
 OPSET = 17
+OPSET_CAPTURED = 18  # the lowest of the newer exporter
+FAILURES = (RuntimeError, ValueError)  # of which PyTorch's own exporter errors are kinds
 
 
 def export_onnx(extractor: FeatureExtractor, path: str | os.PathLike[str], kind: str = "uint8") -> float:
@@ -57,11 +60,15 @@ def export_onnx(extractor: FeatureExtractor, path: str | os.PathLike[str], kind:
 def onnx_bytes(extractor: FeatureExtractor, kind: str) -> bytes:
     """Gives the file of :func:`export_onnx` before it is checked.
 
+    PyTorch's older exporter is asked first: the newer one takes ten times as long for the same network. It is asked
+    where the older one fails, as for kernels that are as large as their input (ShuffleNet, HACNN).
+
     Raises:
         InputError: onnx is not installed, or the backbone has a layer that ONNX lacks.
     """
     onnx = import_package("onnx")
-    model = onnx.load_from_string(_trace(extractor, kind))
+    with torch.no_grad(), quietly(), _without_output():
+        model = _graph(onnx, extractor, kind)
     _free_the_batch(onnx, model.graph)
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = extractor.model.feature_dim
     onnx.helper.set_model_props(model, {name: str(value) for name, value in facts(extractor, kind).items()})
@@ -69,27 +76,53 @@ def onnx_bytes(extractor: FeatureExtractor, kind: str) -> bytes:
     return model.SerializeToString()
 
 
-def _trace(extractor: FeatureExtractor, kind: str) -> bytes:
-    network, input_name = ExportedNetwork(extractor, kind).eval(), INPUTS[kind][0]
-    file: Any = io.BytesIO()  # PyTorch's annotations have forgotten it
+def _graph(onnx: Any, extractor: FeatureExtractor, kind: str) -> Any:
+    network = ExportedNetwork(extractor, kind).eval()
+    arguments = network, network.example(extractor), INPUTS[kind][0]
+    way_out = "use another backbone"
     try:
-        with torch.no_grad(), quietly(), _without_output():
-            torch.onnx.export(
-                network,
-                (network.example(extractor),),
-                file,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[input_name],
-                output_names=["features"],
-                dynamic_axes={input_name: {0: "batch"}, "features": {0: "batch"}},
-            )
-    except (RuntimeError, ValueError) as error:  # of which PyTorch's own exporter errors are kinds
+        return onnx.load_from_string(_traced(*arguments))
+    except FAILURES as error:
+        if importlib.util.find_spec("onnxscript") is None:
+            way_out = f"pip install onnxscript, with which PyTorch's newer exporter is tried, or {way_out}"
+        else:
+            with contextlib.suppress(*FAILURES):
+                return _captured(*arguments)
         reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{extractor.model.name} cannot be written as ONNX ({reason}): use another backbone"
-        ) from error
+        raise InputError(f"{extractor.model.name} cannot be written as ONNX ({reason}): {way_out}") from error
+
+
+def _traced(network: ExportedNetwork, example: Tensor, input_name: str) -> bytes:
+    file: Any = io.BytesIO()  # PyTorch's annotations have forgotten it
+    torch.onnx.export(
+        network,
+        (example,),
+        file,
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=[input_name],
+        output_names=["features"],
+        dynamic_axes={input_name: {0: "batch"}, "features": {0: "batch"}},
+    )
     return file.getvalue()
+
+
+def _captured(network: ExportedNetwork, example: Tensor, input_name: str) -> Any:
+    program = torch.onnx.export(
+        network,
+        (example,),
+        dynamo=True,
+        opset_version=OPSET_CAPTURED,
+        input_names=[input_name],
+        output_names=["features"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    assert program is not None  # as without dynamo
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # where each came from, with paths of this machine
+    return model
 
 
 @contextlib.contextmanager
