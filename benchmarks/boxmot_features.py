@@ -43,7 +43,7 @@ for file in sys.argv[2:]:
         features = [reid(cv2.imread(f"{name}.png"), numpy.load(f"{name}.npy")) for name in ("0", "1")]
         told.append([part.tolist() for part in features])
     except Exception as error:
-        told.append(f"{type(error).__name__}: {error}".splitlines()[0])
+        told.append(f"{type(error).__name__}: {error}".splitlines()[0][:200])
 json.dump(told, open(sys.argv[1], "w"))
 """
 
