@@ -5,11 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..cli import add_image_size, run_tool
-from ..export import INPUTS, TOLERANCE, export_onnx, export_torchscript
+from ..export import INPUTS, TOLERANCE, export_onnx, export_openvino, export_torchscript
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity, answer
 
-FORMATS = {"onnx": export_onnx, "torchscript": export_torchscript}
+FORMATS = {
+    "onnx": (export_onnx, ".onnx"),
+    "torchscript": (export_torchscript, ".torchscript"),
+    "openvino": (export_openvino, "_openvino_model"),
+}
+"""What writes a format, and what is put behind the name of the weights."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
@@ -21,7 +26,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="(default: %(default)s)")
     inputs = "; ".join(f"{kind}: {what}" for kind, (_, what) in INPUTS.items())
     parser.add_argument("--input", choices=INPUTS, default="uint8", help=f"{inputs} (default: %(default)s)")
-    parser.add_argument("--out", metavar="FILE", help="file to write (default: beside the weights, ending in FORMAT)")
+    parser.add_argument("--out", metavar="FILE", help="to write; of openvino a folder (default: beside MODEL)")
     add_image_size(parser)
     add_verbosity(parser)
     return parser.parse_args(arguments)
@@ -29,11 +34,12 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
 
 def run(args: argparse.Namespace) -> None:
     """Does the work, and says what it was."""
-    out = Path(args.out) if args.out else _beside(Path(args.weights), args.format)
+    export, ending = FORMATS[args.format]
+    out = Path(args.out) if args.out else _beside(Path(args.weights), ending)
     extractor = FeatureExtractor(
         args.model_name, args.weights, image_size=args.image_size, device="cpu", verbose=False, amp="off"
     )
-    difference = FORMATS[args.format](extractor, out, args.input)
+    difference = export(extractor, out, args.input)
     height, width = extractor.image_size
     answer(
         f"Wrote {out}: {extractor.model.name}, (batch, 3, {height}, {width}) {INPUTS[args.input][1]}, to unit rows "
@@ -51,4 +57,4 @@ def _beside(weights: Path, ending: str) -> Path:
     name = weights.name
     for suffix in (".tar", ".pth", ".pt"):
         name = name.removesuffix(suffix)
-    return weights.with_name(f"{name}.{ending}")
+    return weights.with_name(f"{name}{ending}")
