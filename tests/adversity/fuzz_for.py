@@ -8,6 +8,7 @@ import argparse
 import faulthandler
 import functools
 import io
+import itertools
 import os
 import resource
 import signal
@@ -349,7 +350,8 @@ def fuzz(name, num_files, start=None, failures=None):
             failures.setdefault(place, (content, "".join(traceback.format_exception(error))[-3000:]))
         assert not os.path.exists("ran")
 
-    with tempfile.TemporaryDirectory() as folder:
+    # Files in memory need not be brought to a disk.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         before = os.getcwd()
         os.chdir(folder)
         try:
@@ -373,11 +375,11 @@ def main():
     torch.set_num_threads(1)
     failures = {}
     ends, totals, start = time.monotonic() + args.seconds, {}, args.seed
-    while time.monotonic() < ends:
-        for name in [args.reader] if args.reader else READERS:
-            tried, refused = fuzz(name, 300, start, failures)
-            before = totals.get(name, (0, 0))
-            totals[name] = before[0] + tried, before[1] + refused
+    for name in itertools.cycle([args.reader] if args.reader else READERS):
+        if time.monotonic() > ends:
+            break
+        before, counts = totals.get(name, (0, 0)), fuzz(name, 100, start, failures)
+        totals[name] = before[0] + counts[0], before[1] + counts[1]
         start += 1
     for name, (tried, refused) in totals.items():
         print(f"{name}: {tried:,} files, {refused:,} refused in a sentence, the others read")
