@@ -18,7 +18,7 @@ class InputError(ValueError):
     """Bad input: a file, a setting or data that cannot be used.
 
     The message is one clear sentence that names the thing and the way out. The command-line tools print it and exit
-    with code 2; from Python it is a ``ValueError`` like any other. Of what a file holds it shows no more than fits a page.
+    with code 2; from Python it is a ``ValueError`` like any other. Its text is never longer than a page.
     """
 
     def __str__(self) -> str:

@@ -26,8 +26,6 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
-
 from mangled import ARRAYS, ODD, PIECES, TEXTS, TOKENS, mangled_bytes, mangled_table, mangled_tree, mangled_zip
 from test_odd_checkpoints import go_on, make_state
 
