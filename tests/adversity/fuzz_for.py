@@ -24,9 +24,8 @@ import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from PIL import Image
-
 from mangled import ARRAYS, ODD, PIECES, TEXTS, TOKENS, mangled_bytes, mangled_table, mangled_tree, mangled_zip
+from PIL import Image
 from test_odd_checkpoints import go_on, make_state
 
 from hhcl_torchreid import PseudoLabeler, build_model, register_backbone
