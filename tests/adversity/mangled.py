@@ -145,7 +145,7 @@ def mangled_tree(draw, tree, odd):
         change = draw(st.sampled_from(["other", "other", "gone", "renamed"]))
         value = draw(st.sampled_from(odd)) if change == "other" or path == ("new",) else parent.pop(path[-1])
         if change == "other":
-            parent[path[-1]] = value
+            parent[path[-1]] = copy.deepcopy(value) if isinstance(value, dict | list) else value
         elif change == "renamed" and isinstance(parent, dict):
             parent[draw(st.sampled_from([f"{path[-1]}x", 0, "module." + str(path[-1]), "state_dict"]))] = value
     return tree
