@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, and read without running any code that they hold."""
 
 import argparse
+import contextlib
 import os
 import random
 import re
@@ -15,8 +16,8 @@ import torch
 import yaml
 from yacs.config import CfgNode
 
-from .config import get_default_config, get_value, has_effect
-from .errors import InputError
+from .config import LARGEST_FILE, get_default_config, get_value, has_effect
+from .errors import TOO_LARGE, InputError, is_out_of_memory
 from .files import replacing
 from .resources import find_resource
 from .settings import SETTINGS, shorten
@@ -37,6 +38,9 @@ MAY_CHANGE = frozenset(
     }
 )
 """Settings that a run may go on with another value of, beside those of ``test``: they change nothing that it learns."""
+
+MOST_PARTS = 10**6
+"""Tensors and containers in a checkpoint; those of a run have thousands."""
 
 OF_THE_START = ("model.pretrained", "model.load_weights")
 """Settings that nothing asks for any more once a run has begun."""
@@ -78,13 +82,40 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     # A file of another kind makes the unpickler fail in any way its bytes suggest.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise InputError(f"{path} cannot be read: {TOO_LARGE}") from error
         raise InputError(
             f"{path} cannot be read as weights ({_kind_of(path, error)}): give a file that torch.save wrote, holding "
             "tensors and plain values only"
         ) from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} holds no state dict but a {type(checkpoint).__name__}: give a checkpoint")
+    _check_parts(checkpoint, path)
     return checkpoint
+
+
+def _check_parts(checkpoint: dict[Any, Any], path: str | os.PathLike[str]) -> None:
+    """Stops at what would take for ever: containers in themselves, and tensors of more numbers than were saved."""
+    left: list[Any] = [checkpoint]
+    for _ in range(MOST_PARTS):
+        if not left:
+            return
+        part = left.pop()
+        if isinstance(part, torch.Tensor):
+            if not (part.is_meta or _is_whole(part)):
+                raise InputError(
+                    f"{path} holds a tensor {list(part.shape)} that is sparse, quantised or a view of fewer numbers: "
+                    "save ordinary ones, tensor.dequantize() or tensor.contiguous()"
+                )
+        else:
+            inside = part.values() if isinstance(part, Mapping) else part
+            left += [item for item in inside if isinstance(item, torch.Tensor | Mapping | list | tuple)]
+    raise InputError(f"{path} is nested without end: give a checkpoint")
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    is_ordinary = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_nested)
+    return is_ordinary and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _harmless_types() -> list[Any]:
@@ -100,10 +131,10 @@ def _kind_of(path: str | os.PathLike[str], error: Exception) -> str:
     asked_for = re.search(r"GLOBAL (\S+) (was not an allowed|whose module)", str(error))
     if asked_for:
         return f"it asks for {asked_for[1]}, which could run code"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                return "it is a TorchScript program"
+    # A broken archive makes zipfile fail in any way too.
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            return "it is a TorchScript program"
     with open(path, "rb") as file:
         beginning = file.read(3)
     # The fields that every exporter writes first: the version of ONNX, a byte, and the exporter's name.
@@ -130,7 +161,9 @@ def configuration_in(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
         return None
     cfg = get_default_config()
     try:
-        _take_over(yaml.safe_load(text), cfg)
+        if len(text) > LARGEST_FILE:
+            raise ValueError("longer than any configuration")
+        _take_over(yaml.load(text, _WithoutMerging), cfg)
     # YAML's dates can be none, and its lists nested without end.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(
@@ -138,6 +171,13 @@ def configuration_in(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
             "tools/train_hhcl.py wrote"
         ) from error
     return cfg
+
+
+class _WithoutMerging(yaml.SafeLoader):
+    """YAML whose values take no more memory than its text: merged keys could, a ninefold of a ninefold."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leaves ``<<`` as it is, which no constructor knows."""
 
 
 def check_settings(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], cfg: CfgNode) -> dict[str, Any]:

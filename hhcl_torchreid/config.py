@@ -16,6 +16,7 @@ from .resources import find_resource, resource_folder
 from .settings import SETTINGS, get_default_config, shorten
 
 __all__ = [
+    "LARGEST_FILE",
     "engine_kwargs",
     "engine_run_kwargs",
     "get_default_config",

@@ -347,9 +347,11 @@ class ImageHHCLEngine(RetrievalEngine):
         return new
 
     def _stop(self, found: str, iteration: int) -> None:
+        # The first step of an epoch begins from weights that were looked at.
+        way_out = "lower train.lr" if iteration > 1 else "raise hhcl.temperature, or lower the weights in hhcl"
         raise InputError(
             f"training gave {found} at epoch {self.epoch + 1}, iteration {iteration}, learning rate "
-            f"{self.history.current['lr']:g}: lower train.lr; the last good checkpoint, of "
+            f"{self.history.current['lr']:g}: {way_out}; the last good checkpoint, of "
             f"{self.history.last['epoch']} epochs, is {self.folder.last_checkpoint}"
         )
 

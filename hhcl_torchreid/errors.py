@@ -5,15 +5,26 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["InputError", "explain_out_of_memory", "is_out_of_memory"]
+__all__ = ["TOO_LARGE", "InputError", "explain_out_of_memory", "is_out_of_memory"]
+
+TOO_LARGE = "it asks for more memory than there is; free some, or give another file where this one is damaged"
+"""What to say of a file whose reading has run out of memory, which it may be the file's own fault to ask for."""
+
+LONGEST = 1200
+"""Characters of a message."""
 
 
 class InputError(ValueError):
     """Bad input: a file, a setting or data that cannot be used.
 
     The message is one clear sentence that names the thing and the way out. The command-line tools print it and exit
-    with code 2; from Python it is a ``ValueError`` like any other.
+    with code 2; from Python it is a ``ValueError`` like any other. Its text is never longer than a page.
     """
+
+    def __str__(self) -> str:
+        """The message; its middle is left out where it is long."""
+        text = super().__str__()
+        return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -21,6 +21,7 @@ __all__ = [
     "check_folder",
     "csv_text",
     "libraries_writing",
+    "remove_leftovers",
     "replacing",
     "replacing_folder",
     "visible",
@@ -116,7 +117,7 @@ def replacing(
     with writing(path, consequence, option):
         _refuse_special(path, option)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers(path)
         try:
             with open(temporary, mode, **text) as file:
                 yield file
@@ -145,7 +146,7 @@ def replacing_folder(path: str | os.PathLike[str], option: str = "data.save_dir"
         if path.is_symlink() or (path.exists() and not path.is_dir()):
             raise InputError(f"cannot write {path}: it is no ordinary folder; set {option} to another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers(path)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         try:
@@ -184,8 +185,12 @@ def _refuse_special(path: Path, option: str) -> None:
         raise InputError(f"cannot write {path}: it is no ordinary file; set {option} to another place")
 
 
-def _remove_leftovers(path: Path) -> None:
-    """What processes that are gone began and never finished."""
+def remove_leftovers(path: Path) -> None:
+    """Takes away what processes that are gone began and never finished: ``.NAME.*PROCESS.tmp`` beside a file or folder.
+
+    Args:
+        path: the file or folder; of another process that still writes it, nothing is touched.
+    """
     for leftover in path.parent.glob(f".{_literal(path.name)}.*.tmp"):
         number = leftover.name.split(".")[-2]
         if number.isdigit() and not Path("/proc", number).exists() and Path("/proc/self").exists():

@@ -223,7 +223,7 @@ _ROWS = (
     Setting("video.pooling_method", "avg", has_effect=False),
     Setting("sampler.train_sampler", "RandomSampler", choices=_SAMPLERS, has_effect=False),
     Setting("sampler.train_sampler_t", "RandomSampler", choices=_SAMPLERS, has_effect=False),
-    Setting("sampler.num_instances", 16, "images per identity in a batch", least=2),
+    Setting("sampler.num_instances", 16, "images per identity in a batch", least=2, most=2**16),
     Setting("sampler.num_cams", 1, least=1, has_effect=False),
     Setting("sampler.num_datasets", 1, least=1, has_effect=False),
     Setting("train.optim", "adam", "adam, amsgrad, sgd, rmsprop, radam"),
@@ -231,7 +231,7 @@ _ROWS = (
     Setting("train.weight_decay", 5e-4, least=0),
     Setting("train.max_epoch", 60, least=0),
     Setting("train.start_epoch", 0, least=0),
-    Setting("train.batch_size", 256, "images", least=2),
+    Setting("train.batch_size", 256, "images", least=2, most=2**16),
     Setting(
         "train.bn_groups",
         1,

@@ -1,9 +1,10 @@
-"""The configuration inside a checkpoint."""
+"""What a checkpoint holds: the configuration in it, and nothing that takes for ever."""
 
 import pytest
+import torch
 import yaml
 
-from hhcl_torchreid.checkpoint import configuration_in
+from hhcl_torchreid.checkpoint import configuration_in, load_checkpoint
 from hhcl_torchreid.config import get_default_config, load_config
 from hhcl_torchreid.errors import InputError
 
@@ -25,9 +26,49 @@ def test_a_checkpoint_without_one(checkpoint):
     assert configuration_in(checkpoint, "model.pth") is None
 
 
+MERGES = "a: &a {k: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 9)}]}}\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+ENDLESS: dict = {}
+ENDLESS["state_dict"] = ENDLESS
+BOMB: list = []
+for _ in range(9):
+    BOMB = [BOMB] * 9
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        (torch.zeros(1).expand(10**13), "a tensor [10000000000000] that is"),
+        (torch.zeros(3).to_sparse(), "a tensor [3] that is"),
+        (ENDLESS, "nested without end"),
+        (BOMB, "nested without end"),
+    ],
+    ids=["view", "sparse", "endless", "bomb"],
+)
+def test_parts_that_would_take_for_ever(tmp_path, part, named):
+    torch.save({"state_dict": {"weight": torch.zeros(2)}, "part": part}, tmp_path / "model.pth")
+    with pytest.raises(InputError) as raised:
+        load_checkpoint(tmp_path / "model.pth")
+    assert named in str(raised.value) and "model.pth" in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "text", "model: [", "model: 3", "- model", "a: 2001-99-99", "&a [*a]", "[" * 5000, "!!python/name:os.system"],
+    [
+        "",
+        "text",
+        "model: [",
+        "model: 3",
+        "- model",
+        "a: 2001-99-99",
+        "&a [*a]",
+        "[" * 5000,
+        "!!python/name:os.system",
+        MERGES,
+        "a: " + "x" * 10**6,
+    ],
 )
 def test_one_that_is_none_is_a_sentence(text):
     with pytest.raises(InputError, match=r"^the configuration in model\.pth cannot be read .*train_hhcl\.py wrote$"):

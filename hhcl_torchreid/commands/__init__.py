@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").startswith(__package__.partition(".")[0]):
             raise
-        print(f"error: {error}: hhcl doctor says what is missing and how to mend it", file=sys.stderr)
+        way_out = "hhcl doctor says what is missing and how to mend it"
+        if "failed to map segment" in str(error):
+            way_out = "there is too little memory for it; free some, or raise its limit (ulimit -v)"
+        print(f"error: {error}: {way_out}", file=sys.stderr)
         return 2
     return module.main(words[1:], f"hhcl {command}")

@@ -154,7 +154,7 @@ def _read_first(places: list[Path], fingerprint: str, feature_dim: int) -> tuple
     for place in places:
         try:
             with open_arrays(place) as arrays:
-                kept = _Kept(*(arrays[field] for field in _Kept._fields))
+                kept = _Kept(*(np.asarray(arrays[field]) for field in _Kept._fields))
             if str(kept.model) == fingerprint and _is_sound(kept, feature_dim):
                 return place, kept
         except InputError:  # no file, another kind of file, half of one, or features that are none

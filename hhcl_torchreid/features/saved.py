@@ -2,7 +2,6 @@
 
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import TOO_LARGE, InputError, is_out_of_memory
 from ..files import replacing
 
 __all__ = ["SavedFeatures", "load_features", "load_settings", "open_arrays", "save_features"]
@@ -77,7 +76,7 @@ def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
         InputError: no such file, another kind of file, or arrays that do not fit together.
     """
     with open_arrays(path) as arrays:
-        features, paths = arrays["features"], arrays["paths"]
+        features, paths = (np.asarray(arrays[name]) for name in ("features", "paths"))  # bytes are no array
         model = str(arrays["model"]) if "model" in arrays else ""
         next_identity = int(arrays["next_identity"]) if "next_identity" in arrays else 0
     if features.ndim != 2 or features.dtype.kind != "f" or paths.dtype.kind != "U" or paths.shape != (len(features),):
@@ -120,19 +119,10 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarra
     try:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
-    # numpy.load returns an array for a .npy file, which is no context manager, and refuses pickles with ValueError.
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        MemoryError,
-        OverflowError,
-        RecursionError,
-        zipfile.BadZipFile,
-    ) as error:
+    # An archive that is broken, or none, fails in any way its bytes suggest.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise InputError(f"{path} cannot be read: {TOO_LARGE}") from error
         raise InputError(
             f"{path} cannot be read as features ({type(error).__name__}): give a .npz file with the arrays 'features' "
             "(images x dimensions) and 'paths' (text)"

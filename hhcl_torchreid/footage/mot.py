@@ -17,6 +17,8 @@ from .boxes import Boxes
 __all__ = ["read_tracks", "write_tracks"]
 
 COLUMNS = "frame, track, left, top, width, height, score"
+LARGEST = 2**31
+"""What a number is below, of frames, tracks and pixels."""
 
 
 def read_tracks(path: str | os.PathLike[str]) -> Boxes:
@@ -95,8 +97,9 @@ def _read_box(line: str, place: str) -> tuple[float, ...]:
         score = float(words[6]) if len(words) > 6 and words[6].strip() else math.nan
     except ValueError:
         values, score = [math.nan], math.nan
-    if not all(map(math.isfinite, values)) or not (values[0].is_integer() and values[1].is_integer()):
+    # Neither NaN nor infinity is smaller.
+    if not all(abs(value) < LARGEST for value in values) or not (values[0].is_integer() and values[1].is_integer()):
         raise InputError(f"{place} holds no box: give numbers for {COLUMNS}, whole ones for frame and track")
     if values[0] < 1:
         raise InputError(f"{place} has frame {values[0]:.0f}, but frames are counted from 1: add 1 to all, if it is so")
-    return (*values, math.nan if score == -1 else score)
+    return (*values, score if math.isfinite(score) and score != -1 else math.nan)

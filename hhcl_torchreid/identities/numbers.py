@@ -30,6 +30,8 @@ __all__ = [
 UNKNOWN = -2
 """The earlier identity of an image that is new."""
 COLUMNS = ("change", "identity", "other", "images")
+LARGEST = 2**53
+"""What the number of an identity is below."""
 OPTION = "the folder of the results"
 
 
@@ -81,7 +83,7 @@ def load_earlier(folder: str | Path) -> Earlier | None:
     try:
         with open(path, encoding="utf-8", newline="") as file:
             identity = {
-                PurePosixPath(row["path"]).as_posix(): OUTLIER if row["identity"] == "outlier" else int(row["identity"])
+                PurePosixPath(row["path"]).as_posix(): OUTLIER if row["identity"] == "outlier" else _number_in(row)
                 for row in csv.DictReader(file, strict=True)
             }
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
@@ -110,11 +112,18 @@ def load_names(folder: str | Path) -> dict[int, str]:
         return {}
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return {int(row["identity"]): row["name"] for row in csv.DictReader(file, strict=True)}
+            return {_number_in(row): row["name"] for row in csv.DictReader(file, strict=True)}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is no table of names that this program wrote ({type(error).__name__}): move it away"
         ) from error
+
+
+def _number_in(row: Mapping[str, str]) -> int:
+    number = int(row["identity"])
+    if not 0 <= number < LARGEST:
+        raise ValueError(f"identity {number}")
+    return number
 
 
 def keep_numbers(labels: Tensor, before: np.ndarray, next_identity: int) -> tuple[Tensor, int]:

@@ -69,7 +69,13 @@ def label_epoch(
 
 
 def _explain(num_clusters: int, settings: Any) -> tuple[str, str]:
-    what, direction = ("no cluster", "raise") if num_clusters == 0 else ("a single cluster", "lower")
-    if "eps" in settings:
-        return what, f"{direction} cluster.eps (now {settings['eps']})"
+    what, directions = (
+        ("no cluster", ("raise", "lower")) if num_clusters == 0 else ("a single cluster", ("lower", "raise"))
+    )
+    if {"eps", "min_samples"} <= settings.keys():
+        eps, min_samples = settings["eps"], settings["min_samples"]
+        return (
+            what,
+            f"{directions[0]} cluster.eps (now {eps}) or {directions[1]} cluster.min_samples (now {min_samples})",
+        )
     return what, f"change the settings of the labeler (now {dict(settings)})"

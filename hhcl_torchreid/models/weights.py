@@ -94,7 +94,12 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
     """
     own = model.state_dict()
     found = translate(find_state_dict(checkpoint, path), own)
-    weights = _fitted(found.weights, own, model)
+    try:
+        weights = _fitted(found.weights, own, model)
+    except (RuntimeError, IndexError):
+        raise InputError(
+            f"{path} holds an embedding or positions in a form that no network has: give a file of the same model"
+        ) from None
     ignored = [key for key in weights if key not in own and _is_ignored(key, weights[key], model.removed_layers)]
     unknown = [key for key in weights if key not in own and key not in ignored]
     mismatch, way_out = _mismatch_of_backbone(weights, own, unknown), "give a file of the same model and settings"
@@ -161,7 +166,7 @@ def _settings_of(found: Translation, name: str) -> dict[str, Any]:
         "name": of_family if layout.family and is_backbone(of_family) else name,
         "pooling": "gem" if _exponent_in(weights) else "avg",
         "last_stride": 1 if has_stride_1 else None,
-        "embedding_dim": len(weights["embedding.weight"]) if "embedding.weight" in weights else 0,
+        "embedding_dim": next(iter(weights["embedding.weight"].shape), 0) if "embedding.weight" in weights else 0,
         "bnneck": "neck.running_mean" in weights,
     }
 

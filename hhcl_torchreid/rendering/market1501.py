@@ -6,6 +6,8 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,7 @@ import cv2
 import joblib
 
 from ..errors import InputError
+from ..files import remove_leftovers
 from ..log import progress_bar
 from .camera import sample_camera
 from .marker import check_same_rendering, write_marker
@@ -73,7 +76,8 @@ def _render_then_publish(
     tracklets: list[Tracklet], folder: Path, settings: RenderingSettings, workers: int | None
 ) -> None:
     """Renders under a passing name, then renames: an interrupted rendering is never taken for a data set."""
-    workshop = Path(tempfile.mkdtemp(prefix=".rendering-", dir=folder.parent))
+    remove_leftovers(folder)
+    workshop = Path(tempfile.mkdtemp(f".{os.getpid()}.tmp", f".{folder.name}.", folder.parent))
     try:
         draft = workshop / MARKET_FOLDER
         for subset in SUBSETS:
@@ -104,7 +108,7 @@ def _render_all(tracklets: list[Tracklet], folder: Path, settings: RenderingSett
             return
         for camera in range(NUM_CAMERAS):
             sample_camera(settings.seed, camera, settings.light)  # forked workers inherit the painted scenes
-        with ProcessPoolExecutor(workers, _process_context(), _prepare_worker) as pool:
+        with ProcessPoolExecutor(workers, _process_context(), _prepare_worker, (os.getpid(),)) as pool:
             try:
                 for written in pool.map(write, tracklets, chunksize=8):
                     progress.update(written)
@@ -131,8 +135,16 @@ def _process_context():
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
-def _prepare_worker() -> None:
+def _prepare_worker(parent: int) -> None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     cv2.setNumThreads(0)
     # Ctrl-C reaches all processes of a terminal: the first one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end_with(parent: int) -> None:
+    """A process that was killed cannot end its workers, and they would wait for it for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

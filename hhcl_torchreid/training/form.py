@@ -33,7 +33,8 @@ def check_form(name: str, own: Any, stored: Any) -> None:
         for position, (value, other) in enumerate(zip(own, stored, strict=True)):
             check_form(f"{name}[{position}]", value, other)
     elif isinstance(own, Tensor):
-        _check(name, isinstance(stored, Tensor) and stored.shape == own.shape and stored.dtype == own.dtype, stored)
+        fits = isinstance(stored, Tensor) and stored.shape == own.shape and stored.dtype == own.dtype
+        _check(name, fits and not stored.is_meta, stored)
     elif own is None or isinstance(own, (int, float)):
         is_number = isinstance(stored, (int, float)) and math.isfinite(stored)
         _check(name, is_number or (stored is None and own is None), stored)
@@ -67,7 +68,7 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, stored: Any) -> None
         for key, value in state.items():
             fits = isinstance(value, kinds[key]) and isinstance(value, (int, float, Tensor, type(None)))
             if isinstance(value, Tensor):
-                fits = fits and (value.ndim == 0 or value.shape == weights[number].shape)
+                fits = fits and (value.ndim == 0 or value.shape == weights[number].shape) and not value.is_meta
             _check(f"{name}.{key}", fits, value)
 
 

@@ -1,6 +1,7 @@
 """What a run needs to go on after its last epoch as if nothing had ended it."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.optim.lr_scheduler import SequentialLR
 from .. import distributed
 from ..checkpoint import load_checkpoint, random_states, restore_random_states
 from ..errors import InputError
+from ..files import visible
 from ..labels import Labeler
 from .form import check_form, check_optimizer_state
 from .history import METRIC_COLUMNS, History
@@ -226,7 +228,8 @@ def _explaining(path: str | Path) -> Iterator[None]:
     except InputError:
         raise
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        reason = textwrap.shorten(visible(str(error)), width=200, placeholder=" ...")
         raise InputError(
-            f"{path} holds a run in a form that cannot be gone on with ({type(error).__name__}: {error}): start "
+            f"{path} holds a run in a form that cannot be gone on with ({type(error).__name__}: {reason}): start "
             "from its weights with model.load_weights instead"
         ) from error

@@ -279,6 +279,43 @@ def test_what_cannot_be_tested_is_told_once_and_the_rest_is_tested(tmp_path, reg
     assert capsys.readouterr().out.count("own cannot be tested") == 1
 
 
+UNTESTABLE = {
+    "own camera only": ((1, 3), (1, 3)),
+    "absent": ((1, 3), (2, 4)),
+    "one camera": ((1, 3), (1, 3), (2, 3)),
+}
+"""Why no query can be found -> (person, camera) of the query, and of gallery images."""
+
+
+def write_by_name(root, dataset, query, *gallery):
+    """VeRi-776 or PersonX as they are distributed, with one query."""
+    folder, splits = (
+        (root / "veri" / "VeRi", ("image_train", "image_query", "image_test"))
+        if dataset == "veri"
+        else (root / "personx" / "PersonX", SPLITS)
+    )
+    images = {splits[0]: [(1, 3), (2, 4)], splits[1]: [query], splits[2]: gallery}
+    for split, number in ((split, number) for split, labels in images.items() for number in range(len(labels))):
+        person, camera = images[split][number]
+        write_image(folder / split / f"{person:04}_c{camera}s1_{number}.jpg", person)
+
+
+@pytest.mark.parametrize("why", UNTESTABLE)
+@pytest.mark.parametrize("dataset", ["veri", "personx"])
+def test_of_two_targets_in_their_own_layouts_the_one_that_can_be_is_tested(tmp_path, dataset, why, make_engine, capsys):
+    write_market(tmp_path, people=3)
+    write_by_name(tmp_path, dataset, *UNTESTABLE[why])
+    engine = make_engine(datamanager(tmp_path, "data.targets", f"['{dataset}', 'market1501']"))
+    assert capsys.readouterr().out.count(f"{dataset} cannot be tested") == 1
+    for settings in ({}, {"rerank": True}, {"use_metric_cuhk03": True}):
+        engine.results.clear()
+        engine.run(save_dir=str(tmp_path / "log"), test_only=True, **settings)
+        assert list(engine.results) == ["market1501"] and 0 < engine.results["market1501"]["mAP"] <= 1
+    alone = make_engine(datamanager(tmp_path, "data.targets", f"['{dataset}']"))
+    with pytest.raises(InputError, match="nothing to test on"):
+        alone.run(save_dir=str(tmp_path / "log"), test_only=True)
+
+
 def test_training_goes_on_where_nothing_can_be_tested(tmp_path, capsys):
     write_market(tmp_path / "data", people=6, cameras=(1,))
     for path in (tmp_path / "data").rglob("*.jpg"):

@@ -79,7 +79,7 @@ def test_other_errors_are_not_hidden():
 
 def test_ctrl_c_ends_rendering_and_leaves_nothing(tmp_path, capsys):
     def interrupt_when_it_has_begun():
-        while not list(tmp_path.rglob(".rendering-*")):
+        while not list(tmp_path.glob("*/.*.tmp")):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -87,7 +87,7 @@ def test_ctrl_c_ends_rendering_and_leaves_nothing(tmp_path, capsys):
     words = ["--train-ids", 900, "--test-ids", 100, "--height", 32, "--width", 16, "--workers", 2]
     assert render_people.main(["--root", str(tmp_path), *map(str, words)]) == 130
     assert "interrupted by SIGINT" in capsys.readouterr().err.splitlines()
-    assert not list(tmp_path.rglob("*.jpg")) and not list(tmp_path.rglob(".rendering-*"))
+    assert not list(tmp_path.rglob("*.jpg")) and not list(tmp_path.glob("*/.*.tmp"))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1)])

@@ -60,6 +60,8 @@ GOOD = "1,1,0,0,5,5,1"
         (["", "frame,track,left,top,width,height"], "^line 2 of .* holds no box: give numbers for frame, track"),
         ([GOOD, "2,1,0,nan,5,5"], "^line 2 of .* holds no box"),
         ([GOOD, "2,1,0,0,5,5,high"], "^line 2 of .* holds no box"),
+        ([GOOD, "2,1e300,0,0,5,5"], "^line 2 of .* holds no box"),
+        ([GOOD, "2,1,0,0,1e308,5"], "^line 2 of .* holds no box"),
         (["1.5,1,0,0,5,5"], "^line 1 of .* whole ones for frame and track$"),
         (["0,1,0,0,5,5", GOOD], "^line 1 of .* has frame 0, but frames are counted from 1: add 1 to all"),
         ([GOOD, "1,2,0,0,5,5,1", "1,1,3,3,5,5,1"], "has two boxes of track 1 in frame 1: "),

@@ -1,7 +1,10 @@
 """The writer of Market-1501's layout: readable by torchreid, the same bytes every time, whole or not at all."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 
 import cv2
@@ -45,6 +48,16 @@ def test_torchreid_reads_the_layout(data):
     assert sum(pid == 0 for _, pid, *_ in data.gallery) == 3
     assert all(0 <= camera < 6 for _, _, camera, *_ in data.train + data.query + data.gallery)
     assert cv2.imread(data.train[0][0]).shape == (64, 32, 3)
+
+
+def test_what_a_killed_rendering_left_is_taken_away(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    gone, other = (tmp_path / f".{market1501.MARKET_FOLDER}.abc.{pid}.tmp" for pid in (killed.pid, os.getppid()))
+    for folder in (gone, other):
+        (folder / "query").mkdir(parents=True)
+    folder = render_market1501(tmp_path, workers=1, **{**TINY, "num_train_ids": 2, "num_test_ids": 2})
+    assert sorted(tmp_path.iterdir()) == sorted([other, folder])  # the other is still being made
 
 
 def test_names_are_those_of_market1501(tiny):

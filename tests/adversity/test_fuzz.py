@@ -1,0 +1,23 @@
+"""Mangled files are read rightly or refused in a sentence; ``fuzz_for.py`` tries as many as one likes."""
+
+import fuzz_for
+import pytest
+
+from hhcl_torchreid.errors import InputError
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", fuzz_for.READERS)
+def test_mangled_files_are_read_or_refused(name):
+    tried, refused = fuzz_for.fuzz(name, 60)
+    assert tried >= 60 and 0 < refused < tried
+
+
+def raising(error):
+    raise error
+
+
+def test_the_fuzz_sees_what_is_no_sentence(tmp_path):
+    for message in ("two\nlines", "ends with a stop."):
+        with pytest.raises(AssertionError):
+            fuzz_for.is_refused(lambda path, message=message: raising(InputError(message)), tmp_path)
