@@ -39,8 +39,3 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     for folder in ("identities", "identities_045"):
         assert (tmp_path / "log" / "crops" / folder / "index.html").exists()
     assert (tmp_path / "log" / "crops" / "eps.png").exists()
-
-
-def test_every_file_that_the_guide_names_exists():
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", GUIDE):
-        assert (REPOSITORY / "docs" / target).exists(), target
