@@ -64,9 +64,10 @@ class Activations(NamedTuple):
 def activations(name: str, pooling: str, last_stride: int, height: int, width: int) -> Activations:
     """Counts what autograd saves in a forward pass of a small batch of smaller images.
 
-    All maps of these networks shrink with the image, so that an image of a quarter of the pixels keeps a quarter.
+    All maps of these networks shrink with the image, so that an image of a quarter of the pixels keeps a quarter of
+    the numbers.
     """
-    batch, shrink = 2, 2
+    batch, shrink = 2, 4 if height % 64 == width % 64 == 0 else 2  # the last map keeps a whole number of places
     model = build_model(name, pretrained=False, pooling=pooling, last_stride=last_stride).train()
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     saved = {}
@@ -160,7 +161,7 @@ def page(text: str) -> str:
         InputError: it has no place for them.
     """
     for name, table in zip(("results", "costs"), tables(text), strict=True):
-        parts = re.split(f"(<!-- {name}: tools/list_results.py -->\n|\n<!-- end of {name} -->)", text)
+        parts = re.split(f"(<!-- {name}: tools/list_results.py -->\n\n|\n\n<!-- end of {name} -->)", text)
         if len(parts) != 5:
             raise InputError(f"the page has no place for the {name}: put the two comments there, as docs/results.md")
         text = "".join((*parts[:2], table, *parts[3:]))
