@@ -62,7 +62,7 @@ class Activations(NamedTuple):
 
 @functools.cache
 def activations(name: str, pooling: str, last_stride: int, height: int, width: int) -> Activations:
-    """Counts what autograd saves in a forward pass of a small batch of smaller images.
+    """Counts the maps that autograd saves in a forward pass of a small batch of smaller images.
 
     All maps of these networks shrink with the image, so that an image of a quarter of the pixels keeps a quarter of
     the numbers.
@@ -73,7 +73,7 @@ def activations(name: str, pooling: str, last_stride: int, height: int, width: i
     saved = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if (place := tensor.untyped_storage().data_ptr()) not in own:
+        if tensor.dim() == 4 and (place := tensor.untyped_storage().data_ptr()) not in own:
             saved[place] = tensor
         return tensor
 

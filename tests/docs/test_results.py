@@ -5,7 +5,9 @@ from pathlib import Path
 
 import list_results
 import pytest
+import torch
 
+from hhcl_torchreid import build_model
 from hhcl_torchreid.config import load_config
 
 REPOSITORY = Path(__file__).parents[2]
@@ -37,3 +39,25 @@ def test_minutes_of_a_run_counted_by_hand():
     assert list_results.minutes(cfg, "bf16") == pytest.approx(seconds / 60)
     cfg.merge_from_list(["model.name", "osnet_x1_0"])
     assert list_results.minutes(cfg, "bf16") is None
+
+
+def bytes_saved(model, batch, size):
+    """All that autograd keeps for a batch, each piece of memory once."""
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(torch.zeros(batch, 3, *size))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("pooling", ["avg", "gem"])
+def test_an_image_more_keeps_as_much_as_is_counted(pooling):
+    model = build_model("osnet_x0_25", pretrained=False, pooling=pooling).train()
+    counted = list_results.activations("osnet_x0_25", pooling, 1, 128, 64)
+    one_more = (bytes_saved(model, 6, (128, 64)) - bytes_saved(model, 2, (128, 64))) / 4
+    assert 4 * counted.numbers + counted.other == pytest.approx(one_more, rel=0.01)
+    assert counted.weights == sum(weight.numel() for weight in model.parameters())
