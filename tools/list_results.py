@@ -73,7 +73,8 @@ def activations(name: str, pooling: str, last_stride: int, height: int, width: i
     saved = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.dim() == 4 and (place := tensor.untyped_storage().data_ptr()) not in own:
+        is_map = tensor.dim() == 4 and tensor.shape[2:].numel() > 1
+        if is_map and (place := tensor.untyped_storage().data_ptr()) not in own:
             saved[place] = tensor
         return tensor
 
