@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md, CHANGELOG.md and the drawing of the house point at is there."""
+"""What CONTRIBUTING.md says an addition touches is there."""
 
 import importlib
 import re
@@ -7,18 +7,6 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = ["CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_file_that_a_page_links_to_exists(page):
-    text = (REPOSITORY / page).read_text(encoding="utf-8")
-    missing = [
-        target
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", text)
-        if not (REPOSITORY / page).parent.joinpath(target).exists()
-    ]
-    assert not missing
 
 
 def rows():

@@ -23,8 +23,3 @@ def test_every_command_is_understood():
 def test_every_script_is_python():
     for block in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL):
         compile(block, "from_video.md", "exec")
-
-
-def test_every_file_that_the_guide_names_exists():
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", GUIDE):
-        assert (REPOSITORY / "docs" / target).exists(), target

@@ -45,8 +45,3 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "log" / "crops" / "eps.png").exists()
     kept = tmp_path / "log" / "crops" / "identities" / "corrections.csv"
     assert kept.read_text(encoding="utf-8").count("same,") == 1
-
-
-def test_every_file_that_the_guide_names_exists():
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", GUIDE):
-        assert (REPOSITORY / "docs" / target).exists(), target

@@ -26,9 +26,7 @@ def test_the_python_example_runs(data_root, tmp_path):
     assert (tmp_path / "model" / "model-last.pth.tar").exists()
 
 
-def test_every_file_that_the_readme_names_exists():
+def test_every_configuration_that_readme_and_usage_name_exists():
     root = Path(__file__).parents[2]
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert (root / target).exists(), target
-    for name in re.findall(r"`(hhcl_\w+\.yaml)`", README):
-        assert (root / "configs" / name).exists(), name
+    names = re.findall(r"`(\w+\.yaml)`", README + (root / "docs" / "usage.md").read_text(encoding="utf-8"))
+    assert set(names) - {"config.yaml"} == {path.name for path in (root / "configs").glob("*.yaml")}
