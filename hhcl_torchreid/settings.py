@@ -173,8 +173,7 @@ _ROWS = (
     Setting(
         "model.pretrained",
         True,
-        "start from the weights that torchreid downloads; V2: from torchvision's better ones, for a ResNet or ResNeXt of "
-        "depth 50 or above",
+        "start from the weights that torchreid downloads; V2: from torchvision's better ones, from ResNet-50 on",
         word="V2",
         values="True, False or V2",
     ),

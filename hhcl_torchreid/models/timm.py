@@ -69,12 +69,12 @@ def _build(name: str, pretrained: bool, image_size: tuple[int, int] | None = Non
     settings: dict[str, Any] = {"img_size": image_size} if image_size else {}
     if drop_path:
         settings["drop_path_rate"] = drop_path
-    timm = import_timm()
     try:
-        network = timm.create_model(name, pretrained=pretrained, num_classes=0, **settings)
+        return import_timm().create_model(name, pretrained=pretrained, num_classes=0, **settings)
     except (TypeError, AssertionError, ValueError) as error:
         if "drop_path_rate" in str(error):
-            raise _no_paths_to_drop(name) from error
+            reason = "has no paths that could be dropped: set model.drop_path 0"
+            raise InputError(f"timm/{name} {reason}") from error
         if pretrained:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -82,13 +82,6 @@ def _build(name: str, pretrained: bool, image_size: tuple[int, int] | None = Non
             f"timm/{name} cannot be built for images of {image_size} pixels ({reason}): change data.height and "
             "data.width, or take another model"
         ) from error
-    if drop_path and not any(isinstance(layer, timm.layers.DropPath) for layer in network.modules()):
-        raise _no_paths_to_drop(name)
-    return network
-
-
-def _no_paths_to_drop(name: str) -> InputError:
-    return InputError(f"timm/{name} has no paths that could be dropped: set model.drop_path 0")
 
 
 class _Pooling(nn.Module):
