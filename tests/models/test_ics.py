@@ -2,10 +2,15 @@
 
 import pytest
 import torch
+import train_hhcl
 from networks import images_for, is_unit
+from small_runs import SMALL as SMALL_RUN
+from small_runs import pairs
 from torch import nn
 from torch.nn import functional as F
 
+from hhcl_torchreid.checkpoint import load_checkpoint
+from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import build_model, find_backbone, load_from
 
@@ -137,6 +142,32 @@ def test_sides_need_not_be_of_whole_tokens(size):
 def test_mean_and_deviation_are_those_of_its_weights():
     record = find_backbone(NAME)
     assert (record.pixel_mean, record.pixel_std, record.has_pretrained_weights) == ((0.5,) * 3, (0.5,) * 3, False)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("transreid_ssl_vits_ics_market", NAME), ("transreid_ssl_vits_market", PLAIN)]
+)
+def test_the_authors_settings_train_from_their_file(data_root, tmp_path, capsys, file, name):
+    cfg = load_config(f"{file}.yaml")
+    assert (cfg.model.name, cfg.model.drop_path, cfg.hhcl.mode, cfg.hhcl.momentum) == (name, 0.3, "hard", 0.2)
+    assert (cfg.train.optim, cfg.train.lr, cfg.train.weight_decay, cfg.sgd.momentum) == ("sgd", 0.00035, 0.0005, 0.9)
+    assert (cfg.train.max_epoch, cfg.train.stepsize, cfg.engine.iters, cfg.cluster.eps) == (50, [20], 200, 0.6)
+    assert (cfg.train.batch_size, cfg.sampler.num_instances, cfg.train.bn_groups) == (256, 8, 4)
+
+    weights = build_model(name, pretrained=False, bnneck=False).state_dict()
+    torch.save({"teacher": {f"module.backbone.{key}": value for key, value in weights.items()}}, tmp_path / "lup.pth")
+    settings = {**SMALL_RUN, "model.load_weights": tmp_path / "lup.pth", "data.save_dir": tmp_path, "engine.iters": 1}
+    del settings["model.name"]
+    arguments = ["--config-file", f"{file}.yaml", "--root", str(data_root), *pairs(settings)]
+    assert (
+        train_hhcl.main([*arguments, "data.targets", "[]", "train.bn_groups", "2", "engine.labels", "identities"]) == 0
+    )
+    count = sum("num_batches" not in key for key in weights)
+    assert f"{count} of {count} weights" in capsys.readouterr().out
+    trained = load_checkpoint(tmp_path / "model" / "model-last.pth.tar")["state_dict"]
+    key = "blocks.0.attn.qkv.weight"
+    assert not torch.equal(trained[key], weights[key])
+    torch.testing.assert_close(trained[key], weights[key], atol=1e-3, rtol=0)  # a step of SGD from there
 
 
 class TestDropPath:
