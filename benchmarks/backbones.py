@@ -8,10 +8,12 @@ import argparse
 import contextlib
 import io
 import json
+import multiprocessing
 import sys
 import tempfile
-import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -60,23 +62,31 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def try_backbone(name: str, root: Path) -> dict[str, Any]:
-    """What became of one backbone: image size, seconds, largest difference of the ONNX file, or where it failed."""
+    """What became of one backbone: image size, largest difference of the ONNX file, or where it failed."""
     failures = []
     for size in SIZES:
-        started = time.monotonic()
-        done: list[str] = []
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                difference = _go_through(name, size, root, done)
-        except Exception as error:  # networks fail in their own ways, and the others are to be tried all the same
-            failures.append(f"{_after(done)} at {size[0]} x {size[1]}: {' '.join(str(error).split())[:160]}")
-            continue
-        seconds = time.monotonic() - started
-        return {"name": name, "size": size, "seconds": seconds, "difference": difference}
+            # Of its own, because a library that breaks takes its process along.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as process:
+                result = process.submit(_go_through, name, size, root).result()
+        except BrokenProcessPool:
+            result = "its process died"
+        if not isinstance(result, str):
+            return {"name": name, "size": size, "difference": result}
+        failures.append(f"{size[0]} x {size[1]}: {result}")
     return {"name": name, "failures": failures}
 
 
-def _go_through(name: str, size: tuple[int, int], root: Path, done: list[str]) -> float:
+def _go_through(name: str, size: tuple[int, int], root: Path) -> float | str:
+    done = ["the beginning"]
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            return _train_to_export(name, size, root, done)
+    except Exception as error:  # networks fail in their own ways, and the others are to be tried all the same
+        return f"after {done[-1]}, {' '.join(str(error).split())[:160]}"
+
+
+def _train_to_export(name: str, size: tuple[int, int], root: Path, done: list[str]) -> float:
     with tempfile.TemporaryDirectory() as log:
         settings = {**SETTINGS, "model.name": name, "data.root": str(root), "data.save_dir": log}
         settings |= {"data.height": size[0], "data.width": size[1]}
@@ -90,10 +100,6 @@ def _go_through(name: str, size: tuple[int, int], root: Path, done: list[str]) -
         np.testing.assert_allclose(extractor(pixels), engine.embedder.embed(pixels), atol=1e-6)
         done.append("extraction")
         return export_onnx(extractor, Path(log, "model.onnx"))
-
-
-def _after(done: list[str]) -> str:
-    return f"after {done[-1]}" if done else "before or in training"
 
 
 def section(results: list[dict[str, Any]]) -> str:
