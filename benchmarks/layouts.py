@@ -72,8 +72,9 @@ def _name_there(key: str, layout: Layout) -> str:
 def measure(file: FileOf, folder: Path) -> str:
     """One line of the table."""
     layout = next(row for row in LAYOUTS if row.mark == file.mark)
-    settings = {"pretrained": False, "bnneck": file.has_neck, "image_size": IMAGE_SIZE}
-    source, model = (build_model(file.backbone, **settings).eval() for _ in range(2))
+    source, model = (
+        build_model(file.backbone, pretrained=False, bnneck=file.has_neck, image_size=IMAGE_SIZE).eval() for _ in "12"
+    )
     path = folder / "weights.pth"
     write(source, layout, file, path)
     memory, started = PeakMemory(torch.device("cpu")), time.perf_counter()
