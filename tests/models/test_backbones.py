@@ -7,10 +7,12 @@ import pytest
 import torch
 import torchvision
 from networks import POOLING_BY_FUNCTION, SMALL, TORCHREIDS, images_for, is_unit, plain_model, set_random_statistics
+from small_runs import SMALL as SMALL_RUN
 from torch import nn
 from torch.nn import functional as F
 
-from hhcl_torchreid import register_backbone
+from hhcl_torchreid import register_backbone, runner
+from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import (
     ReIDModel,
@@ -267,6 +269,16 @@ class TestPretrained:
         assert len(model.state_dict()) == len(weights) - 2  # without the classifier's
         for key, value in model.state_dict().items():
             assert torch.equal(value, weights[key]), key
+
+    def test_v2_is_a_setting(self, data_root, tmp_path):
+        weights = torchvision.models.resnet50().state_dict()
+        self.cached(tmp_path, weights, "resnet50-11ad3fa6.pth")
+        settings = {**SMALL_RUN, "model.name": "resnet50", "data.root": str(data_root), "data.save_dir": str(tmp_path)}
+        cfg = load_config(overrides=settings, options=["model.pretrained", "V2"])
+        model = runner.run(cfg, dry_run=True).model
+        assert torch.equal(model.state_dict()["layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
+        with pytest.raises(InputError, match=r"model.pretrained is 'V3' .*: give True, False or V2"):
+            load_config(options=["model.pretrained", "V3"])
 
     @pytest.mark.parametrize(("name", "architecture"), WITH_V2_WEIGHTS.items())
     def test_v2_weights_fit_their_backbones(self, name, architecture):
