@@ -108,13 +108,14 @@ def train_on_demo(name: str, start: Path, seed: int, args: argparse.Namespace) -
 def run(args: argparse.Namespace) -> None:
     """Does the work, all networks with one seed before the next."""
     sources = render_others(args.out)
-    starts = {name: train_start(name, sources, args) for name in args.names}
     with open(args.out / "results.jsonl", "a", encoding="utf-8") as file:
         for seed in args.seeds:
-            for name, start in starts.items():
-                result = train_on_demo(name, start, seed, args)
+            for name in args.names:
+                result = train_on_demo(name, train_start(name, sources, args), seed, args)
                 print(json.dumps(result), file=file, flush=True)
-                print(f"{name}, seed {seed}: mAP {result['before']:.1%} before, {result['after']:.1%} after")
+                print(
+                    f"{name}, seed {seed}: mAP {result['before']:.1%} before, {result['after']:.1%} after", flush=True
+                )
 
 
 def main(arguments: list[str] | None = None) -> int:
