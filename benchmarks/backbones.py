@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import textwrap
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -102,8 +103,14 @@ def _train_to_export(name: str, size: tuple[int, int], root: Path, done: list[st
         return export_onnx(extractor, Path(log, "model.onnx"))
 
 
-def section(results: list[dict[str, Any]]) -> str:
-    """The end of the page."""
+def section(results: list[dict[str, Any]], untried: int) -> str:
+    """The end of the page.
+
+    Args:
+        results: from :func:`try_backbone`.
+        untried: backbones that the log does not hold.
+    """
+    others = f"{untried} others have not been tried so. " if untried else ""
     passed = [result for result in results if "difference" in result]
     rows = [
         f"| {result['name']} | {result['size'][0]} x {result['size'][1]} | {result['difference']:.0e} |\n"
@@ -111,14 +118,14 @@ def section(results: list[dict[str, Any]]) -> str:
         else f"| {result['name']} | none | {'; '.join(result['failures'])} |\n"
         for result in results
     ]
-    return (
-        f"{HEADING}\n{len(passed)} of {len(results)} backbones have gone through a step of training, resuming with a "
-        "second one, extraction\n(within 1e-6 of the trained network) and an ONNX file, all with "
-        "`python benchmarks/backbones.py --output docs/backbones.md`:\nrandom weights, rendered people, a CPU; images "
-        "are of the smallest size tried that the network takes. The last column\nis the largest difference between "
-        "the file's features in ONNX Runtime and PyTorch's.\n\n"
-        f"| network | images | ONNX file |\n|---|---|---|\n{''.join(rows)}"
+    text = (
+        f"{len(passed)} of {len(results)} backbones have gone through a step of training, resuming with a second one, "
+        "extraction (within 1e-6 of the trained network) and an ONNX file, with "
+        "`python benchmarks/backbones.py --output docs/backbones.md`: random weights, rendered people, a CPU; images "
+        f"are of the smallest size tried that the network takes. {others}The last column is the largest difference "
+        "between the file's features in ONNX Runtime and PyTorch's."
     )
+    return f"{HEADING}\n{textwrap.fill(text, 120)}\n\n| network | images | ONNX file |\n|---|---|---|\n{''.join(rows)}"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -145,9 +152,10 @@ def run(args: argparse.Namespace) -> None:
             print(json.dumps(known[name]), file=log, flush=True)
             print(known[name], flush=True)
     if args.output:
+        results = [known[name] for name in every if name in known]
         page = args.output.read_text(encoding="utf-8").partition(HEADING)[0]
         with replacing(args.output) as file:
-            file.write(page + section([known[name] for name in every if name in known]))
+            file.write(page + section(results, len(every) - len(results)))
 
 
 def main(arguments: list[str] | None = None) -> int:
