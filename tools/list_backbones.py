@@ -41,6 +41,7 @@ Every model of torchreid's factory, and two vision transformers of TransReID-SSL
 - `timm/NAME` is any of timm's networks, built for `data.height` x `data.width`, with average pooling where it pools no
   feature map, and `model.drop_path` where it has paths to drop. Other weights are another name, as in
   `timm/resnet50.tv2_in1k`. `bot/resnet50` and `fastreid/resnet50` are those programs' own: [weights.md](weights.md).
+- `timm/fastvit_t8` does not train on a CPU: PyTorch 2.14 breaks in its backward pass of channels-last images.
 """
 
 TRIED = "\n## Tried\n"
