@@ -273,11 +273,12 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
     is_resumed = bool(_checkpoint_to_resume(cfg))
     model = build_model(
         cfg.model.name,
-        pretrained=cfg.model.pretrained and not (cfg.model.load_weights or is_resumed),
+        pretrained=False if cfg.model.load_weights or is_resumed else cfg.model.pretrained,
         pooling=cfg.model.pooling,
         last_stride=cfg.model.last_stride,
         embedding_dim=cfg.model.embedding_dim,
         dropout=cfg.model.dropout,
+        drop_path=cfg.model.drop_path,
         bnneck=cfg.model.bnneck,
         image_size=(cfg.data.height, cfg.data.width),
     )

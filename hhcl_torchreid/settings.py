@@ -40,6 +40,7 @@ class Setting:
         may_be_empty: so is the empty text or list.
         three: a list must hold three numbers, a single number may be three as well.
         has_effect: False for what torchreid's other engines read, and HHCL does not.
+        word: a text that is a value besides.
         idle_while: another setting's name and the values of it with which this one has no effect.
         values: what to give, in place of the words made of all this.
     """
@@ -57,6 +58,7 @@ class Setting:
     may_be_empty: bool = False
     three: bool = False
     has_effect: bool = True
+    word: str | None = None
     idle_while: tuple[Any, ...] = ()
     values: str = ""
 
@@ -104,6 +106,8 @@ class Setting:
         """
         if value is None and self.optional:
             return None
+        if isinstance(value, str) and value == self.word:
+            return value
         if value is False and "off" in self.choices:
             return "off"  # what YAML makes of a bare off
         has_items = isinstance(value, list | tuple)
@@ -166,7 +170,13 @@ _SAMPLERS = (
 _ROWS = (
     Setting("use_gpu", True, "where there is one"),
     Setting("model.name", "resnet50", "any name of torchreid's model factory, or timm/NAME"),
-    Setting("model.pretrained", True, "start from the weights that torchreid downloads"),
+    Setting(
+        "model.pretrained",
+        True,
+        "start from the weights that torchreid downloads; V2: from torchvision's better ones, from ResNet-50 on",
+        word="V2",
+        values="True, False or V2",
+    ),
     Setting("model.load_weights", "", "start from (or test) this file instead", may_be_empty=True),
     Setting(
         "model.resume",
@@ -180,6 +190,13 @@ _ROWS = (
     ),
     Setting("model.embedding_dim", 0, "length of a linear embedding before the BNNeck; 0: none", least=0),
     Setting("model.dropout", 0.0, "probability of dropping a feature in training", least=0, below=1),
+    Setting(
+        "model.drop_path",
+        0.0,
+        "probability of skipping the last block for an image in training, earlier ones less: timm/NAME, vit_small_ics",
+        least=0,
+        below=1,
+    ),
     Setting("model.bnneck", True, "batch-normalise the features before they are brought to unit length"),
     Setting("data.type", "image", choices=("image",), values="'image', which is what HHCL learns from"),
     Setting("data.root", "reid-data", "the folder that holds the data sets"),

@@ -1,4 +1,4 @@
-"""List what each of torchreid's backbones allows, as the table of docs/backbones.md.
+"""List what each backbone allows, as the table of docs/backbones.md; what stands there of those tried stays.
 
 Example:
     python tools/list_backbones.py --output docs/backbones.md
@@ -16,8 +16,9 @@ from hhcl_torchreid.models import POOLINGS, BackboneSummary, available_backbones
 INTRODUCTION = f"""\
 # Backbones
 
-Every model of torchreid's factory trains and evaluates by setting `model.name`; images go in, rows of unit length come
-out. This table is written by `python tools/list_backbones.py --output docs/backbones.md`.
+Every model of torchreid's factory, and two vision transformers of TransReID-SSL's, train and evaluate by setting
+`model.name`; images go in, rows of unit length come out. This table is written by
+`python tools/list_backbones.py --output docs/backbones.md`.
 
 - **Feature length**: without an embedding layer; `model.embedding_dim N` makes it N. Memory bank, neighbour search and
   evaluation take memory and time in proportion to it.
@@ -28,14 +29,23 @@ out. This table is written by `python tools/list_backbones.py --output docs/back
   own, so `avg` only.
 - **Last stride**: whether `model.last_stride` (1 or 2) has an effect. The others have no such stage and ignore it.
 - **Embedding, dropout, BNNeck**: whether `model.embedding_dim`, `model.dropout` and `model.bnneck` can be chosen.
-- **ImageNet weights**: whether torchreid downloads them for `model.pretrained True`. Without a network, give a file by
+- **ImageNet weights**: whether torchreid downloads them for `model.pretrained True`; V2: whether torchvision's better
+  ones, IMAGENET1K_V2, are there for `model.pretrained V2`. Without a network, give a file by
   `model.pretrained False model.load_weights FILE`, or put it where torchreid looks: `$TORCH_HOME/hub/checkpoints`, or
   `$TORCH_HOME/checkpoints` for OSNets. For `resnet50_ibn_a` and `resnet50_ibn_b` torchreid takes the weights of the
   plain ResNet-50, which lack those of instance normalisation: load the IBN-Net authors' file where accuracy matters.
 - `nasnsetmobile` is how torchreid spells NASNet-A Mobile.
+- `vit_small_ics` and `vit_base_ics` are ViT-S/16 and ViT-B/16 with a stem of convolutions, batch and instance norm,
+  built for `data.height` x `data.width`, with mean and deviation 0.5; `model.drop_path` skips blocks. Their weights are
+  TransReID-SSL's, from LUPerson: [weights.md](weights.md).
 - `timm/NAME` is any of timm's networks, built for `data.height` x `data.width`, with average pooling where it pools no
-  feature map; `bot/resnet50` and `fastreid/resnet50` are those programs' own: [weights.md](weights.md).
+  feature map, and `model.drop_path` where it has paths to drop. Other weights are another name, as in
+  `timm/resnet50.tv2_in1k`. `bot/resnet50` and `fastreid/resnet50` are those programs' own: [weights.md](weights.md).
+- `timm/fastvit_t8` does not train on a CPU: PyTorch 2.14 breaks in its backward pass of channels-last images.
 """
+
+TRIED = "\n## Tried\n"
+"""Where benchmarks/backbones.py goes on."""
 
 COLUMNS = (
     *("`model.name`", "Feature length", "Parameters", "Input", "Pooling", "Last stride"),
@@ -55,7 +65,7 @@ def format_row(backbone: BackboneSummary) -> str:
         "all" if record.set_pooling else "own",
         "1 or 2" if record.set_last_stride else "no effect",
         "yes",
-        "yes" if record.has_pretrained_weights else "no",
+        ("yes, V2" if record.v2_weights else "yes") if record.has_pretrained_weights else "no",
     )
     return f"| {' | '.join(cells)} |\n"
 
@@ -75,6 +85,9 @@ def write(options: argparse.Namespace) -> None:
     rows = [format_row(describe_backbone(name)) for name in options.names or available_backbones()]
     page = f"{INTRODUCTION}\n{HEADER}{''.join(rows)}"
     if options.output:
+        if options.output.exists():
+            _, heading, tried = options.output.read_text(encoding="utf-8").partition(TRIED)
+            page += heading + tried
         with replacing(options.output, option="--output") as file:
             file.write(page)
     else:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
+from yacs.config import CfgNode
 
 from ..checkpoint import configuration_in, load_checkpoint
 from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
@@ -62,9 +64,9 @@ class FeatureExtractor:
         model_name (str): a backbone of torchreid's factory, or timm/NAME. Needed only for files of weights alone: a
             checkpoint of this package says it itself.
         model_path (str): checkpoint or weights; empty for the backbone's pretrained weights. Pooling, embedding layer,
-            BNNeck, image size and normalisation come from the configuration in the checkpoint. In a file of weights
-            alone, such as other programs save, the layers are those that it has weights for, and the rest is as
-            that program builds it.
+            BNNeck, image size and normalisation come from the configuration in the checkpoint; a warning names what is
+            asked for and differs. In a file of weights alone, such as other programs save, the layers are those that it
+            has weights for, and the rest is as that program builds it.
         image_size (sequence or int): image height and width, pixels. Default is the checkpoint's, else (256, 128).
         pixel_mean (list): pixel mean for normalization. Default is the checkpoint's, else ImageNet's.
         pixel_std (list): pixel std for normalization. Default is the checkpoint's, else ImageNet's.
@@ -119,6 +121,8 @@ class FeatureExtractor:
         self.pixel_std = _three_numbers(trained_on.pixel_std if pixel_std is None else pixel_std, "standard deviation")
         if not pixel_norm:
             self.pixel_mean, self.pixel_std = [0.0] * 3, [1.0] * 3
+        if trained_on.config is not None:
+            _name_other_settings(self, trained_on.config, model_path)
         self.batch_size = batch_size
         self.workers = min(8, joblib.cpu_count()) if workers is None else workers
         self.model.eval()
@@ -221,6 +225,23 @@ class _TrainedOn(NamedTuple):
     pixel_mean: Sequence[float]
     pixel_std: Sequence[float]
     amp: str
+    config: CfgNode | None = None
+    """Of a checkpoint of this package."""
+
+
+def _name_other_settings(extractor: FeatureExtractor, cfg: CfgNode, path: str | os.PathLike[str]) -> None:
+    """Warns of what was asked for and is not as in training."""
+    others = (
+        ("image size", (cfg.data.height, cfg.data.width), extractor.image_size),
+        ("pixel mean", cfg.data.norm_mean, extractor.pixel_mean),
+        ("pixel deviation", cfg.data.norm_std, extractor.pixel_std),
+    )
+    for name, trained, asked in others:
+        if trained != asked:
+            warnings.warn(
+                f"{path} was trained with {name} {trained}, and is used with {asked}: leave that out for its own",
+                stacklevel=3,
+            )
 
 
 def _load_model(
@@ -249,7 +270,7 @@ def _load_model(
             logger.info(loaded)
     if stored is None:  # weights alone do not say what they were trained in
         return model, _TrainedOn(size, model.pixel_mean, model.pixel_std, "off")
-    return model, _TrainedOn(size, stored.data.norm_mean, stored.data.norm_std, stored.train.amp)
+    return model, _TrainedOn(size, stored.data.norm_mean, stored.data.norm_std, stored.train.amp, stored)
 
 
 def _name_of_backbone(name: str, checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> str:

@@ -1,6 +1,7 @@
 """Backbones as embedding networks, and their weights."""
 
 from .backbones import Backbone, available_backbones, check_input_size, find_backbone, register_backbone
+from .ics import ConvolutionalStem
 from .layouts import find_state_dict
 from .network import POOLINGS, BackboneSummary, ReIDModel, build_model, describe_backbone
 from .timm import timm_backbone
@@ -10,6 +11,7 @@ __all__ = [
     "POOLINGS",
     "Backbone",
     "BackboneSummary",
+    "ConvolutionalStem",
     "LoadedWeights",
     "ReIDModel",
     "available_backbones",

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ from unittest.mock import patch
 
 import torch
 import torchreid
+import torchvision
 from torch import nn
 
 from .._torchreid import model_factory
@@ -25,6 +27,7 @@ __all__ = [
     "check_input_size",
     "find_backbone",
     "is_backbone",
+    "load_v2_weights",
     "register_backbone",
 ]
 
@@ -48,12 +51,15 @@ class Backbone:
         set_last_stride: ``set_last_stride(network, stride)`` sets the stride of the last stage to 1 or 2. None if
             ``model.last_stride`` has no effect.
         has_pretrained_weights: Whether ``build`` may be asked for them.
+        v2_weights: The network of torchvision whose IMAGENET1K_V2 weights fit, for ``model.pretrained V2``; empty if
+            none do.
         pixel_mean: What they were trained with: the mean of red, green and blue, on the scale 0 to 1.
         pixel_std: Likewise, the standard deviation.
         features_in_eval_mode: Whether the network gives features only while its own ``training`` is False, and class
             scores else, as torchreid's models do. That flag, not those of its layers, then stays False.
         has_one_size: Whether a network takes images of the one size that it is built for alone, which ``build`` is then
             told too: ``build(pretrained, (height, width))``.
+        has_drop_path: Whether ``build`` takes ``drop_path``, a probability, where ``model.drop_path`` is not 0.
     """
 
     build: Callable[..., nn.Module]
@@ -62,10 +68,12 @@ class Backbone:
     fixed_pooling: str = "is registered without set_pooling"
     set_last_stride: Callable[[nn.Module, int], None] | None = None
     has_pretrained_weights: bool = False
+    v2_weights: str = ""
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     features_in_eval_mode: bool = False
     has_one_size: bool = False
+    has_drop_path: bool = False
 
 
 def register_backbone(name: str, build: Callable[..., nn.Module], **details: Any) -> None:
@@ -147,10 +155,28 @@ def check_input_size(name: str, height: int, width: int, built_for: tuple[int, i
         )
 
 
+def load_v2_weights(network: nn.Module, architecture: str) -> None:
+    """Loads torchvision's better ImageNet weights, which it downloads if need be, but for the classifier.
+
+    Args:
+        network: One with the layers of ``architecture``, maybe among others.
+        architecture: As torchvision calls it, ``resnet50``.
+
+    Reference:
+        Vryniotis. How to Train State-Of-The-Art Models Using TorchVision's Latest Primitives. pytorch.org, 2021.
+    """
+    with _loading_no_code():
+        weights = torchvision.models.get_model_weights(architecture)["IMAGENET1K_V2"].get_state_dict(check_hash=True)
+    network.load_state_dict({key: value for key, value in weights.items() if not key.startswith("fc.")}, strict=False)
+
+
+def _loading_no_code() -> AbstractContextManager[Any]:
+    """No torch.load may run code, torchreid's and torchvision's included, which ask for full pickles."""
+    return patch.dict(os.environ, TORCH_FORCE_WEIGHTS_ONLY_LOAD="1", TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD="0")
+
+
 def _build_torchreids(name: str, pretrained: bool) -> nn.Module:
-    # No torch.load may run code, torchreid's included, which asks for full pickles.
-    weights_only = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "0"}
-    with patch.dict(os.environ, weights_only):
+    with _loading_no_code():
         return torchreid.models.build_model(name, num_classes=1, loss="triplet", pretrained=pretrained, use_gpu=False)
 
 
@@ -202,6 +228,7 @@ def _of_torchreid(name: str) -> Backbone:
         "set_pooling": _replace_pooling,
         "set_last_stride": _set_stride_of_layer4 if name.startswith(_FAMILIES_WITH_LAYER4) else None,
         "has_pretrained_weights": name not in _WITHOUT_PRETRAINED_WEIGHTS,
+        "v2_weights": "resnet50" if name in _RESNET50_INSIDE else name if name in _WITH_V2_WEIGHTS else "",
         "features_in_eval_mode": True,
     }
     return Backbone(**{**fields, **_EXCEPTIONS.get(name, {})})
@@ -216,6 +243,8 @@ _WITHOUT_PRETRAINED_WEIGHTS = (
     *("hacnn", "mlfn", "mobilenetv2_x1_0", "mobilenetv2_x1_4"),
     *("mudeep", "shufflenet", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
 )
+_WITH_V2_WEIGHTS = ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")
+_RESNET50_INSIDE = ("resnet50_fc512", "resnet50mid", "pcb_p6", "pcb_p4")
 _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "hacnn": _fixed("averages inside each of its attention branches", build=_build_hacnn, input_size=(160, 64)),
     "mudeep": _fixed(

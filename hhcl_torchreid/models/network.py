@@ -7,6 +7,8 @@ the features (classifiers, reduction convolutions).
 
 import textwrap
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import InputError
-from .backbones import Backbone, check_input_size, find_backbone
+from .backbones import Backbone, check_input_size, find_backbone, load_v2_weights
 
 __all__ = [
     "ADDED_LAYERS",
@@ -189,13 +191,14 @@ class ReIDModel(nn.Module):
 
 def build_model(
     name: str,
-    pretrained: bool = True,
+    pretrained: bool | str = True,
     pooling: str = "avg",
     last_stride: int | None = 1,
     embedding_dim: int = 0,
     dropout: float = 0.0,
     bnneck: bool = True,
     image_size: tuple[int, int] | None = None,
+    drop_path: float = 0.0,
 ) -> ReIDModel:
     """Builds a model that maps images to unit feature vectors.
 
@@ -203,7 +206,8 @@ def build_model(
         name: A backbone of torchreid's factory, one of :func:`~hhcl_torchreid.models.register_backbone`, or one of
             timm's as ``timm/NAME``.
         pretrained: Start from the backbone's pretrained weights (torchreid's are ImageNet's), downloading them if need
-            be. A backbone that has none starts from random weights, with a warning.
+            be. A backbone that has none starts from random weights, with a warning. ``"V2"``: from torchvision's better
+            ones, in the ResNets and ResNeXts of depth 50 and above.
         pooling: ``"avg"`` (the backbone's own), ``"max"``, ``"gem"`` or ``"avg+max"`` (their sum).
         last_stride: Stride of the last stage (``layer4``) of ResNet-like backbones, 1 or 2, or None for the
             backbone's own; no effect on others.
@@ -212,6 +216,9 @@ def build_model(
         bnneck: Whether to batch-normalise the features before they are brought to unit length.
         image_size: (height, width) of the images, pixels, for backbones that are built for one size, such as vision
             transformers; None for 256 x 128.
+        drop_path: Probability of skipping a block for an image in training (stochastic depth) of the last block, in
+            [0, 1); that of the others rises to it from 0. For timm's networks and the vision transformers of this
+            package.
 
     Returns:
         The model, on the CPU and in training mode: (B, 3, H, W) images -> (B, ``model.feature_dim``) float32 unit rows.
@@ -227,11 +234,14 @@ def build_model(
     """
     record = find_backbone(name)
     _check_settings(name, record, pooling, last_stride, embedding_dim, dropout)
+    _check_optional_parts(name, record, pretrained, drop_path)
     if pretrained and not record.has_pretrained_weights:
         warnings.warn(f"there are no ImageNet weights for {name}: it starts from random weights", stacklevel=2)
         pretrained = False
     built_for = (image_size or _DEFAULT_INPUT_SIZE) if record.has_one_size else None
-    backbone = _build_pretrained(name, record, built_for) if pretrained else _build(record, False, built_for)
+    build = partial(record.build, **({"drop_path": drop_path} if drop_path else {}))
+    sizes = (built_for,) if built_for else ()
+    backbone = _build_pretrained(name, record, pretrained, build, sizes) if pretrained else build(False, *sizes)
     if last_stride is not None and record.set_last_stride is not None:
         record.set_last_stride(backbone, last_stride)
     if pooling != "avg" and record.set_pooling is not None:
@@ -284,19 +294,37 @@ def _check_settings(
         raise InputError(f"model.dropout is {dropout!r}: give a probability from 0 to below 1")
 
 
+def _check_optional_parts(name: str, record: Backbone, pretrained: bool | str, drop_path: float) -> None:
+    if pretrained not in (True, False, "V2"):
+        raise InputError(f"model.pretrained is {pretrained!r}: give True, False or V2")
+    if pretrained == "V2" and not record.v2_weights:
+        raise InputError(
+            f"torchvision has no IMAGENET1K_V2 weights for {name}: set model.pretrained True for the weights that it "
+            "has, or model.name to a ResNet or ResNeXt of depth 50 or above"
+        )
+    if not 0 <= drop_path < 1:
+        raise InputError(f"model.drop_path is {drop_path!r}: give a probability from 0 to below 1")
+    if drop_path and not record.has_drop_path:
+        raise InputError(
+            f"{name} has no paths that could be dropped: set model.drop_path 0, or model.name to a vision transformer"
+        )
+
+
 def _check_names(name: str, backbone: nn.Module) -> None:
     taken = {key.split(".")[0] for key in backbone.state_dict()}.intersection(ADDED_LAYERS)
     if taken:
         raise InputError(f"{name} has a layer {min(taken)!r}, as the model has on top of it: give it another name")
 
 
-def _build(record: Backbone, pretrained: bool, built_for: tuple[int, int] | None) -> nn.Module:
-    return record.build(pretrained, built_for) if built_for else record.build(pretrained)
-
-
-def _build_pretrained(name: str, record: Backbone, built_for: tuple[int, int] | None) -> nn.Module:
+def _build_pretrained(
+    name: str, record: Backbone, which: bool | str, build: Callable[..., nn.Module], sizes: tuple[Any, ...]
+) -> nn.Module:
     try:
-        return _build(record, True, built_for)
+        backbone = build(which != "V2", *sizes)
+        if which == "V2":
+            load_v2_weights(backbone, record.v2_weights)
+    except InputError:
+        raise
     # Downloads fail in the ways of urllib, requests, gdown and torch, which have no exception in common.
     except Exception as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", width=120, placeholder=" ...")
@@ -304,6 +332,7 @@ def _build_pretrained(name: str, record: Backbone, built_for: tuple[int, int] | 
             f"the ImageNet weights of {name} could not be had ({reason}): set model.pretrained False to start "
             "from random weights, and model.load_weights FILE with it to start from a file you have"
         ) from error
+    return backbone
 
 
 def _embedding_layer(in_features: int, out_features: int) -> nn.Linear:

@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import InputError
 from .backbones import FAMILIES, Backbone
 
-__all__ = ["timm_backbone"]
+__all__ = ["import_timm", "timm_backbone"]
 
 
 def timm_backbone(name: str) -> Backbone:
@@ -32,7 +32,7 @@ def timm_backbone(name: str) -> Backbone:
     Reference:
         Wightman. PyTorch Image Models, github.com/huggingface/pytorch-image-models.
     """
-    timm = _import_timm()
+    timm = import_timm()
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {' or '.join(f'timm/{other}' for other in close)}?" if close else "see timm.list_models()"
@@ -48,10 +48,16 @@ def timm_backbone(name: str) -> Backbone:
         pixel_mean=tuple(trained.mean),
         pixel_std=tuple(trained.std),
         has_one_size=trained.fixed_input_size,
+        has_drop_path=True,
     )
 
 
-def _import_timm() -> Any:
+def import_timm() -> Any:
+    """Gives timm, which is imported when it is needed.
+
+    Raises:
+        InputError: It is not installed.
+    """
     try:
         import timm
     except ImportError as error:
@@ -59,11 +65,16 @@ def _import_timm() -> Any:
     return timm
 
 
-def _build(name: str, pretrained: bool, image_size: tuple[int, int] | None = None) -> nn.Module:
-    settings = {"img_size": image_size} if image_size else {}
+def _build(name: str, pretrained: bool, image_size: tuple[int, int] | None = None, drop_path: float = 0.0) -> nn.Module:
+    settings: dict[str, Any] = {"img_size": image_size} if image_size else {}
+    if drop_path:
+        settings["drop_path_rate"] = drop_path
     try:
-        return _import_timm().create_model(name, pretrained=pretrained, num_classes=0, **settings)
+        return import_timm().create_model(name, pretrained=pretrained, num_classes=0, **settings)
     except (TypeError, AssertionError, ValueError) as error:
+        if "drop_path_rate" in str(error):
+            reason = "has no paths that could be dropped: set model.drop_path 0"
+            raise InputError(f"timm/{name} {reason}") from error
         if pretrained:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

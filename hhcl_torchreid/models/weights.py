@@ -27,6 +27,9 @@ SHOWN = 5
 
 _CLASSIFIER = re.compile(r"(head\.)?(fc|last_linear|head(_dist)?|classifier(\.\d+)?)\.(weight|bias)")
 
+_STEM = "patch_embed.conv.1.IN.weight"
+"""A name that a network with an ICS stem has."""
+
 
 class LoadedWeights(NamedTuple):
     """What became of a file of weights; its text says all of it."""
@@ -106,6 +109,7 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
     if not mismatch:
         mismatch, way_out = _mismatch_on_top(weights, own, unknown), _settings_to_take(found, model)
     if mismatch:
+        mismatch, way_out = _mismatch_of_stem(weights, own) or (mismatch, way_out)
         seems_to_be = backbone_named_in(checkpoint)
         way_out = way_out if seems_to_be in (None, model.name) else f"set model.name {seems_to_be}"
         raise InputError(f"{path} does not hold weights of this {model.name} ({mismatch}): {way_out}")
@@ -241,6 +245,15 @@ def _mismatch_of_backbone(
     if not wrong and max(len(missing) / max(1, len(backbone)), sizes) > 1 - LEAST_SHARE:
         return f"the file has no {missing[0]}, and {len(backbone) - len(missing)} of {len(backbone)} weights in all"
     return wrong
+
+
+def _mismatch_of_stem(weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> tuple[str, str] | None:
+    """The reason and the way out where one of two vision transformers has an ICS stem."""
+    if "cls_token" not in weights or "cls_token" not in own or (_STEM in weights) == (_STEM in own):
+        return None
+    if _STEM in own:
+        return "the file's network has no ICS stem", "set model.name timm/vit_small_patch16_224, or another without one"
+    return "the file's network has an ICS stem", "set model.name vit_small_ics or vit_base_ics"
 
 
 def _mismatch_on_top(

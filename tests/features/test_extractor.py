@@ -1,6 +1,7 @@
 """FeatureExtractor: the engine's features from whatever holds an image, and torchreid's meaning of each input."""
 
 import pickle
+import warnings
 from pathlib import Path
 
 import cv2
@@ -265,9 +266,31 @@ class TestSettings:
 
     def test_can_be_overridden(self, trained, paths):
         settings = {"image_size": (80, 40), "pixel_mean": [0.1] * 3, "pixel_std": [0.5] * 3}
-        changed = FeatureExtractor(model_path=trained[0], device="cpu", verbose=False, **settings)
+        with pytest.warns(UserWarning, match=r"used with") as warned:
+            changed = FeatureExtractor(model_path=trained[0], device="cpu", verbose=False, **settings)
+        assert [str(warning.message) for warning in warned] == [
+            f"{trained[0]} was trained with {name} {own}, and is used with {asked}: leave that out for its own"
+            for name, own, asked in (
+                ("image size", (48, 32), (80, 40)),
+                ("pixel mean", MEAN, [0.1] * 3),
+                ("pixel deviation", STD, [0.5] * 3),
+            )
+        ]
         assert_close(changed(paths[0])[0], slow_features(paths[0], trained[1], 80, 40, [0.1] * 3, [0.5] * 3))
 
+    def test_what_is_as_in_training_is_not_warned_of(self, trained):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            FeatureExtractor(
+                model_path=trained[0],
+                image_size=[48, 32],
+                pixel_mean=tuple(MEAN),
+                pixel_std=STD,
+                device="cpu",
+                verbose=False,
+            )
+
+    @pytest.mark.filterwarnings("ignore:.* was trained with pixel")
     def test_pixel_norm(self, trained, paths):
         raw = FeatureExtractor(model_path=trained[0], pixel_norm=False, device="cpu", verbose=False)
         assert_close(raw(paths[0])[0], slow_features(paths[0], trained[1], mean=[0] * 3, std=[1] * 3))
@@ -293,6 +316,7 @@ class TestSettings:
         extractor = FeatureExtractor(model_path=RENDERED, device="cpu", verbose=False)
         assert extractor.embedder.precision == torch.float32
 
+    @pytest.mark.filterwarnings("ignore:.* was trained with image size")
     def test_a_single_image_size_is_a_square(self, trained):
         square = FeatureExtractor(model_path=trained[0], image_size=64, device="cpu", verbose=False)
         assert square.image_size == (64, 64)

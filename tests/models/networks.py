@@ -4,6 +4,9 @@ import torch
 import torchreid
 from torch import nn
 
+from hhcl_torchreid.models import available_backbones
+
+TORCHREIDS = tuple(name for name in available_backbones() if not name.startswith("vit_"))
 SMALL = "osnet_x0_25"
 FIXED_POOLING = ("hacnn", "mudeep", "pcb_p4", "pcb_p6")
 POOLING_BY_FUNCTION = ("shufflenet", "nasnsetmobile")

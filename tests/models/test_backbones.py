@@ -5,11 +5,14 @@ import socket
 
 import pytest
 import torch
-from networks import POOLING_BY_FUNCTION, SMALL, images_for, is_unit, plain_model, set_random_statistics
+import torchvision
+from networks import POOLING_BY_FUNCTION, SMALL, TORCHREIDS, images_for, is_unit, plain_model, set_random_statistics
+from small_runs import SMALL as SMALL_RUN
 from torch import nn
 from torch.nn import functional as F
 
-from hhcl_torchreid import register_backbone
+from hhcl_torchreid import register_backbone, runner
+from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import (
     ReIDModel,
@@ -31,6 +34,10 @@ ONE_OF_EACH_KIND_WITH_POOLING = (
     *("resnet50_ibn_a", "resnet50_ibn_b", "mobilenetv2_x1_0", "shufflenet_v2_x0_5", "resnet50mid", "mlfn"),
     *("osnet_x0_25", "osnet_ain_x0_25"),
 )
+WITH_V2_WEIGHTS = {
+    **{name: name for name in ("resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d")},
+    **dict.fromkeys(("resnet50_fc512", "resnet50mid", "pcb_p6", "pcb_p4"), "resnet50"),
+}
 WITHOUT_PRETRAINED_WEIGHTS = (
     *("hacnn", "mlfn", "mobilenetv2_x1_0", "mobilenetv2_x1_4"),
     *("mudeep", "shufflenet", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
@@ -38,10 +45,11 @@ WITHOUT_PRETRAINED_WEIGHTS = (
 
 
 class TestEveryBackbone:
-    def test_there_are_49(self):
-        assert len(available_backbones()) == 49
+    def test_there_are_49_and_two_vision_transformers(self):
+        assert len(TORCHREIDS) == 49
+        assert available_backbones() == [*TORCHREIDS, "vit_small_ics", "vit_base_ics"]
 
-    @pytest.mark.parametrize("name", available_backbones())
+    @pytest.mark.parametrize("name", TORCHREIDS)
     def test_trains_and_evaluates(self, name):
         model = build_model(name, pretrained=False)
         images = images_for(name)
@@ -56,7 +64,7 @@ class TestEveryBackbone:
         assert features.shape == (2, model.feature_dim)
         assert is_unit(features)
 
-    @pytest.mark.parametrize("name", available_backbones())
+    @pytest.mark.parametrize("name", TORCHREIDS)
     def test_is_torchreids_model_in_weights_and_features(self, name):
         plain = plain_model(name).eval()
         set_random_statistics(plain)
@@ -229,10 +237,10 @@ class TestPretrained:
         monkeypatch.setattr(socket.socket, "connect", refuse)
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
-    def cached(self, tmp_path, content):
+    def cached(self, tmp_path, content, file="resnet18-5c106cde.pth"):
         folder = tmp_path / "hub" / "checkpoints"
         folder.mkdir(parents=True)
-        torch.save(content, folder / "resnet18-5c106cde.pth")
+        torch.save(content, folder / file)
 
     # One per source: pytorch.org, lip6.fr, Google Drive.
     @pytest.mark.parametrize("name", ["resnet18", "inceptionv4", SMALL, "osnet_ain_x0_25"])
@@ -253,13 +261,56 @@ class TestPretrained:
         model = build_model("resnet18")
         assert torch.equal(model.state_dict()["layer1.0.conv1.weight"], weights["layer1.0.conv1.weight"])
 
+    def test_v2_takes_torchvisions_better_weights(self, tmp_path):
+        weights = torchvision.models.resnet50().state_dict()
+        file = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[2]
+        self.cached(tmp_path, weights, file)
+        model = build_model("resnet50", pretrained="V2", bnneck=False)
+        assert len(model.state_dict()) == len(weights) - 2  # without the classifier's
+        for key, value in model.state_dict().items():
+            assert torch.equal(value, weights[key]), key
+
+    def test_v2_is_a_setting(self, data_root, tmp_path):
+        weights = torchvision.models.resnet50().state_dict()
+        self.cached(tmp_path, weights, "resnet50-11ad3fa6.pth")
+        settings = {**SMALL_RUN, "model.name": "resnet50", "data.root": str(data_root), "data.save_dir": str(tmp_path)}
+        cfg = load_config(overrides=settings, options=["model.pretrained", "V2"])
+        model = runner.run(cfg, dry_run=True).model
+        assert torch.equal(model.state_dict()["layer4.2.conv3.weight"], weights["layer4.2.conv3.weight"])
+        with pytest.raises(InputError, match=r"model.pretrained is 'V3' .*: give True, False or V2"):
+            load_config(options=["model.pretrained", "V3"])
+
+    @pytest.mark.parametrize(("name", "architecture"), WITH_V2_WEIGHTS.items())
+    def test_v2_weights_fit_their_backbones(self, name, architecture):
+        assert torchvision.models.get_model_weights(architecture)["IMAGENET1K_V2"]
+        with torch.device("meta"):
+            theirs, ours = torchvision.models.get_model(architecture), plain_model(name)
+        shapes = {key: value.shape for key, value in ours.state_dict().items()}
+        backbone = {key: value.shape for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
+        assert backbone.items() <= shapes.items()
+
+    @pytest.mark.parametrize("name", [name for name in TORCHREIDS if name not in WITH_V2_WEIGHTS] + ["timm/resnet50"])
+    def test_v2_is_refused_where_there_are_none(self, name):
+        with pytest.raises(InputError, match=f"no IMAGENET1K_V2 weights for {name}: set model.pretrained True"):
+            build_model(name, pretrained="V2")
+
+    def test_v2_without_network_and_other_words(self):
+        with pytest.raises(InputError, match=r"ImageNet weights of resnet50 .*model.pretrained False"):
+            build_model("resnet50", pretrained="V2")
+        with pytest.raises(InputError, match=r"model.pretrained is 'V3': give True, False or V2"):
+            build_model("resnet50", pretrained="V3")
+
     @pytest.mark.parametrize("users_choice", [None, "1"])
     def test_downloaded_file_cannot_run_code(self, tmp_path, monkeypatch, users_choice):
         if users_choice:
             monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", users_choice)
-        self.cached(tmp_path, {"conv1.weight": RunsCode(tmp_path / "ran")})
+        attack = {"conv1.weight": RunsCode(tmp_path / "ran")}
+        self.cached(tmp_path, attack)
         with pytest.raises(InputError, match="resnet18 could not be had"):
             build_model("resnet18")
+        torch.save(attack, tmp_path / "hub" / "checkpoints" / "resnet50-11ad3fa6.pth")
+        with pytest.raises(InputError, match="resnet50 could not be had"):
+            build_model("resnet50", pretrained="V2")
         assert not (tmp_path / "ran").exists()
 
     def test_environment_is_restored(self, monkeypatch):

@@ -6,7 +6,16 @@ import pickle
 import pytest
 import torch
 import torchreid
-from networks import FIXED_POOLING, POOLING_BY_FUNCTION, SMALL, images_for, is_unit, plain_model, set_random_statistics
+from networks import (
+    FIXED_POOLING,
+    POOLING_BY_FUNCTION,
+    SMALL,
+    TORCHREIDS,
+    images_for,
+    is_unit,
+    plain_model,
+    set_random_statistics,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -14,7 +23,6 @@ from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import (
     POOLINGS,
     ReIDModel,
-    available_backbones,
     build_model,
     check_input_size,
 )
@@ -245,7 +253,7 @@ class TestStateDict:
         loaded = {key: value for key, value in plain.state_dict().items() if not key.startswith("classifier.")}
         assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.items())
 
-    @pytest.mark.parametrize("name", available_backbones())
+    @pytest.mark.parametrize("name", TORCHREIDS)
     def test_no_backbone_has_layers_of_our_names(self, name):
         with torch.device("meta"):
             plain = plain_model(name)

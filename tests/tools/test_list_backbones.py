@@ -11,7 +11,7 @@ from hhcl_torchreid.models import available_backbones
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8")
-CHEAP = ("osnet_x0_25", "hacnn", "shufflenet", "resnet18", "mobilenetv2_x1_0")
+CHEAP = ("vit_small_ics", "osnet_x0_25", "hacnn", "shufflenet", "resnet18", "mobilenetv2_x1_0")
 script = runpy.run_path(str(ROOT / "tools" / "list_backbones.py"))
 
 
@@ -37,7 +37,7 @@ def test_the_page_is_up_to_date(capsys):
 @pytest.mark.parametrize(
     ("name", "feature_length", "cells"),
     [
-        ("resnet50", 2048, "any | all | 1 or 2 | yes | yes"),
+        ("resnet50", 2048, "any | all | 1 or 2 | yes | yes, V2"),
         ("densenet121", 1024, "any | all | no effect | yes | yes"),
         ("shufflenet", 960, "any | all | no effect | yes | no"),
         ("mudeep", 4096, "256 x 128 only | own | no effect | yes | no"),
@@ -56,6 +56,14 @@ def test_output_file(tmp_path, capsys):
     assert script["main"](["osnet_x0_25", "--output", str(tmp_path / "page.md")]) == 0
     assert "| `osnet_x0_25` | 512 |" in (tmp_path / "page.md").read_text(encoding="utf-8")
     assert capsys.readouterr().out == ""
+
+
+def test_what_was_tried_stays(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("old\n\n## Tried\n\nrows\n", encoding="utf-8")
+    assert script["main"](["osnet_x0_25", "--output", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.endswith(" yes |\n\n## Tried\n\nrows\n") and "old" not in text
 
 
 def test_unknown_backbone(capsys):
