@@ -61,12 +61,14 @@ class Activations(NamedTuple):
 
 
 @functools.cache
-def activations(name: str, pooling: str, last_stride: int, height: int, width: int) -> Activations:
+def activations(name: str, pooling: str, last_stride: int, height: int, width: int) -> Activations | None:
     """Counts the maps that autograd saves in a forward pass of a small batch of smaller images.
 
-    All maps of these networks shrink with the image, so that an image of a quarter of the pixels keeps a quarter of
-    the numbers.
+    All maps of a convolutional network shrink with the image, so that an image of a quarter of the pixels keeps a
+    quarter of the numbers; vision transformers, which keep no maps, are not counted.
     """
+    if "vit_" in name:
+        return None
     batch, shrink = 2, 4 if height % 64 == width % 64 == 0 else 2  # the last map keeps a whole number of places
     model = build_model(name, pretrained=False, pooling=pooling, last_stride=last_stride).train()
     own = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
@@ -108,8 +110,10 @@ def minutes(cfg: CfgNode, precision: str) -> float | None:
     ) / 60
 
 
-def gigabytes(cfg: CfgNode, precision: str, kept: Activations) -> float:
-    """What a step keeps on the GPU."""
+def gigabytes(cfg: CfgNode, precision: str, kept: Activations | None) -> float | None:
+    """What a step keeps on the GPU; None where it is not counted."""
+    if kept is None:
+        return None
     of_image = kept.numbers * BYTES[precision] + kept.other
     return (kept.weights * PER_WEIGHT[precision] + cfg.train.batch_size * of_image) / 1e9
 
@@ -143,12 +147,13 @@ def tables(text: str = "") -> tuple[str, str]:
         size = cfg.data.height, cfg.data.width
         kept = activations(cfg.model.name, cfg.model.pooling, cfg.model.last_stride, *size)
         times = [minutes(cfg, precision) for precision in BYTES]
+        memory = [gigabytes(cfg, precision, kept) for precision in BYTES]
         images = sum(IMAGES[data]) * 3 * size[0] * size[1] / 1e9
         cells = (
             f"`{path.stem}`",
             f"{cfg.train.max_epoch} x {cfg.engine.iters}",
             *("" if time is None else f"{time:.0f}" for time in times),
-            *(f"{gigabytes(cfg, precision, kept):.1f}" for precision in BYTES),
+            *("" if size is None else f"{size:.1f}" for size in memory),
             f"{images:.1f}",
         )
         costs.append(f"| {' | '.join(cells)} |")
