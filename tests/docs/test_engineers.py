@@ -19,7 +19,7 @@ class Collapsed:
 
     def __init__(self, label):
         self.label = label
-        self.settings = {"eps": 0.5}
+        self.settings = {"eps": 0.5, "min_samples": 4}
 
     def __call__(self, features, images=None):
         return torch.full((len(features),), self.label)
