@@ -306,7 +306,7 @@ def names_of(*functions):
             names_of(ImageHHCLEngine, HybridMemory)
             - {"datamanager", "model", "optimizer", "scheduler", "labeler", "labels", "num_clusters", "num_features"},
         ),
-        (config.engine_run_kwargs, names_of(ImageHHCLEngine.run, torchreid.engine.Engine.test)),
+        (config.engine_run_kwargs, names_of(ImageHHCLEngine.run, torchreid.engine.Engine.test) - {"callbacks"}),
         (config.imagedata_kwargs, names_of(torchreid.data.ImageDataManager) - {"k_tfm"}),
         (config.optimizer_kwargs, names_of(torchreid.optim.build_optimizer) - {"model"}),
         (config.lr_scheduler_kwargs, names_of(torchreid.optim.build_lr_scheduler) - {"optimizer"}),

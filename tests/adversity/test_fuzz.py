@@ -4,6 +4,16 @@ import fuzz_for
 import pytest
 
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.models.backbones import BACKBONES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_backbone_is_left():
+    """Other tests go through all that are registered."""
+    before = dict(BACKBONES)
+    yield
+    BACKBONES.clear()
+    BACKBONES.update(before)
 
 
 @pytest.mark.filterwarnings("ignore")
