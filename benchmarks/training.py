@@ -278,7 +278,7 @@ def summarize(code: str, epochs: list[Record], images: int, device: torch.device
 
 
 def peak_kilobytes() -> int:
-    """The most main memory that the process has held; as labelling starts the count anew, since it began to train."""
+    """The most main memory that the process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

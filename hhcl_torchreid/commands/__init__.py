@@ -16,7 +16,7 @@ COMMANDS = {
     "review": "look at identities and correct them, in a browser",
     "choose-eps": "show what each eps of the clustering gives",
     "search": "find the images most like a query in a folder",
-    "export": "write a model for other programs (ONNX, TorchScript)",
+    "export": "write a model for other programs (ONNX, TorchScript, OpenVINO)",
     "crop-tracks": "cut the people that a tracker has found out of a video",
     "render": "render people, as a data set or as footage",
     "report": "turn runs into rows of a table and curves",

@@ -1,6 +1,5 @@
 """What a program of one's own hears of a run: wandb, MLflow and their like are one method."""
 
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -35,7 +34,10 @@ def tell_callbacks(callbacks: Sequence[Callback], lines: Sequence[Mapping[str, A
         callbacks: in their order.
         lines: of ``metrics.csv``, column to number.
     """
-    for line, callback in itertools.product(lines[-1:], callbacks):
+    if not lines:
+        return
+    line = lines[-1]
+    for callback in callbacks:
         try:
             callback.on_epoch(line["epoch"], dict(line))
         except Exception as error:  # a callback of anybody's may raise anything
