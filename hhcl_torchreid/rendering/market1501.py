@@ -100,7 +100,6 @@ def _render_all(tracklets: list[Tracklet], folder: Path, settings: RenderingSett
     if workers is None:
         workers = max(1, min(joblib.cpu_count(), num_images // WORTH_A_WORKER))
     write = partial(_write_tracklet, folder, settings)
-    # Disabled "None" means: silent unless a person watches the terminal.
     with progress_bar(total=num_images, desc=f"rendering {folder.parent.parent.name}", unit="image") as progress:
         if workers == 1:
             for tracklet in tracklets:
