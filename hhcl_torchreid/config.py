@@ -257,6 +257,7 @@ def engine_kwargs(cfg: CfgNode) -> dict[str, Any]:
         "transforms": cfg.data.transforms,
         "bn_groups": cfg.train.bn_groups,
         "precise_bn": cfg.train.precise_bn,
+        "camera_bn": cfg.train.camera_bn,
         "teacher": cfg.hhcl.teacher,
         "cache": cfg.data.cache,
         "amp": cfg.train.amp,

@@ -19,7 +19,7 @@ from .data import AugmentedBatches, BatchAugmentation, BatchPlan, make_store
 from .data.datasets import sightings_of
 from .errors import InputError, explain_out_of_memory
 from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retrieval, track_separation
-from .features import Embedder, estimate_statistics, use_precision
+from .features import Embedder, estimate_statistics, features_by_camera, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
 from .labels import Images, Labeler, TrueLabels, choose_labeler, keep_apart, label_epoch
@@ -66,6 +66,7 @@ class ImageHHCLEngine(RetrievalEngine):
             the result of the authors' four. In a run of several processes a multiple of their number.
         precise_bn (int, optional): batches over which batch-norm statistics are estimated anew before the first epoch
             and after every one; 0 for running averages, as published.
+        camera_bn (int, optional): batches of a camera for its own statistics when labelled, see ``features_by_camera``.
         cache (str, optional): where decoded images stay, see ``ImageStore``.
         amp (str, optional): arithmetic of the network, see ``choose_precision``; the rest is float32 always.
         labels (str, optional): a name in ``hhcl_torchreid.labels.LABELERS``; "identities" are the true labels.
@@ -114,6 +115,7 @@ class ImageHHCLEngine(RetrievalEngine):
         transforms: Sequence[str] = ("random_flip", "random_pad_crop", "random_erase"),
         bn_groups: int = 1,
         precise_bn: int = 0,
+        camera_bn: int = 0,
         cache: str = "auto",
         amp: str = "auto",
         labels: str = "clusters",
@@ -123,18 +125,17 @@ class ImageHHCLEngine(RetrievalEngine):
         **memory: Any,
     ) -> None:
         self.plan = BatchPlan(datamanager.train_loader.batch_size, num_instances, iters, bn_groups)
-        check_engine(datamanager, model, self.plan, precise_bn, transforms)
+        check_engine(datamanager, model, self.plan, precise_bn, camera_bn, transforms)
         device = next(model.parameters()).device
         scale = datamanager.transform_te.transforms[-1].mean, datamanager.transform_te.transforms[-1].std
-        embedder = Embedder(model, *scale, use_precision(amp, device))
         self.teacher = make_teacher(model, teacher)
-        super().__init__(datamanager, use_gpu, embedder, cache)
+        super().__init__(datamanager, use_gpu, Embedder(model, *scale, use_precision(amp, device)), cache)
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
         if self.teacher:
-            embedder.model = self.teacher.network
+            self.embedder.model = self.teacher.network
             self.register_model("teacher", self.teacher.network)
-        self.precise_bn, self.seed, self.description = precise_bn, seed, description or {}
+        self.precise_bn, self.camera_bn, self.seed = precise_bn, camera_bn, seed
         self.augmentation = BatchAugmentation(transforms, datamanager.height, datamanager.width, *scale)
         self.memory_settings = {"num_instances": num_instances, **memory}
         # Built here once so that wrong settings stop the run before its first epoch, not after the first extraction.
@@ -142,7 +143,7 @@ class ImageHHCLEngine(RetrievalEngine):
         # Sorted, because torchreid lists files in the order of the file system, which differs between machines.
         self.records = sorted(keep_apart(self.train_loader.dataset.data))
         self.images = Images.of_records(self.records, sightings_of(datamanager.sources))
-        reports.tell_of_cameras(self.images.cameras, self.memory)
+        reports.tell_of_cameras(self.images.cameras, self.memory, camera_bn)
         self.identities = np.array([identity for _, identity, _, _ in self.records])
         self.labeler = choose_labeler(labeler, labels, get_default_config(), self.identities.tolist())
         self.labels: Tensor | None = None
@@ -150,7 +151,7 @@ class ImageHHCLEngine(RetrievalEngine):
         self.history, self.losses = History(), Losses()
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.embedder.precision == torch.float16)
         self.state = TrainingState(model, self.teacher, optimizer, scheduler, self.scaler, self.labeler, self.history)
-        self.folder, self.callbacks = RunFolder("log"), ()
+        self.folder, self.callbacks, self.description = RunFolder("log"), (), description or {}
         self.grouped_model = self.in_groups = InGroups(model, self.plan.group_size)
         self.resumed, self.start_epoch, self.max_epoch, self.print_freq = False, 0, 0, 1
 
@@ -248,7 +249,7 @@ class ImageHHCLEngine(RetrievalEngine):
         distributed.broadcast_buffers(self.embedder.model)
         # A step can spoil the weights after its loss was fine; the last one's would go into the checkpoint unseen.
         if not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
-            self._stop("weights that are no numbers", len(self.losses.values))
+            raise self.losses.diverged("weights that are no numbers", self.history, self.folder)
         self._estimate_statistics()
         self.history.current["loss"] = self.losses.mean
         self.history.end()
@@ -290,10 +291,17 @@ class ImageHHCLEngine(RetrievalEngine):
         self.set_model_mode("eval")
         return self.embedder.of_store(self.store)
 
+    @explain_out_of_memory("the batch-norm statistics of cameras", SMALLER_BATCHES)
+    def _by_camera(self, features: Tensor) -> Tensor:
+        """The features that are labelled, from those of training."""
+        drawn = self.images.cameras, self.camera_bn, self._generator("cameras")
+        return features_by_camera(self.embedder, self.store, features, *drawn)
+
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""
         labels_before = self.labels if self.history.had_clusters else None
-        labels, found, sizes = label_epoch(self.labeler, features, self.images, self.epoch + 1, labels_before)
+        aligned = self._by_camera(features)
+        labels, found, sizes = label_epoch(self.labeler, aligned, self.images, self.epoch + 1, labels_before)
         self.history.current |= sizes | camera_agreement(found, self.images.cameras)
         if not isinstance(self.labeler, TrueLabels):
             self._judge(features, found)
@@ -342,25 +350,15 @@ class ImageHHCLEngine(RetrievalEngine):
     def _read_losses(self) -> list[float]:
         """The losses of the steps since the last call; here the CPU waits for the GPU."""
         new = self.losses.read()
-        if self.losses.first_bad:
-            self._stop(f"a loss of {self.losses.values[self.losses.first_bad - 1]}", self.losses.first_bad)
+        self.losses.check(self.history, self.folder)
         return new
-
-    def _stop(self, found: str, iteration: int) -> None:
-        # The first step of an epoch begins from weights that were looked at.
-        way_out = "lower train.lr" if iteration > 1 else "raise hhcl.temperature, or lower the weights in hhcl"
-        raise InputError(
-            f"training gave {found} at epoch {self.epoch + 1}, iteration {iteration}, learning rate "
-            f"{self.history.current['lr']:g}: {way_out}; the last good checkpoint, of "
-            f"{self.history.last['epoch']} epochs, is {self.folder.last_checkpoint}"
-        )
 
     def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
         """Saves the last checkpoint after a test, and the best."""
         if epoch + 1 == self.max_epoch and not isinstance(self.labeler, TrueLabels):
             # Every other model is judged by the labels of the epoch after it.
             features = self.extract_training_features()
-            self._judge(features, self.labeler(features, self.images).cpu())
+            self._judge(features, self.labeler(self._by_camera(features), self.images).cpu())
         self.history.write(self.folder, self.writer)
         reports.draw_curves(self.history.lines, self.folder.curves)
         if self.test_loader:

@@ -262,6 +262,13 @@ _ROWS = (
         least=0,
     ),
     Setting(
+        "train.camera_bn",
+        0,
+        "batches of each camera for its own batch-norm statistics in the features that are labelled; 0: those of all",
+        least=0,
+        idle_while=("engine.labels", "identities"),
+    ),
+    Setting(
         "train.amp",
         "auto",
         "arithmetic: off (float32, never TF32), bf16, fp16, auto (what the processor is made for)",

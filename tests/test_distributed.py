@@ -222,7 +222,7 @@ def one_step(root, folder, settings):
     [
         {"mode": "hybrid"},
         {"mode": "hybrid_instances", "bn_groups": 4},
-        {"mode": "harmonic", "camera_weight": "entropy", "camera_proxy": 0.5, "teacher": 0.9},
+        {"mode": "harmonic", "camera_weight": "entropy", "camera_proxy": 0.5, "teacher": 0.9, "camera_bn": 2},
         # Of 12 people 48 images: fewer than a group, so that one process has nothing to do.
         {"labels": "identities", "batch_size": 128},
     ],

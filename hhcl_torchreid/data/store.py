@@ -85,9 +85,9 @@ class ImageStore:
             for chosen in indices:
                 yield self._pick(self._pixels, torch.as_tensor(chosen))
 
-    def in_order(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[range, Tensor]]:
-        """Yields all images (or ``part`` of them) once, ``batch_size`` at a time: their numbers and their pixels."""
-        numbers = range(len(self))[part]
+    def in_order(self, batch_size: int) -> Iterator[tuple[range, Tensor]]:
+        """Yields all images once, ``batch_size`` at a time: their numbers and their pixels."""
+        numbers = range(len(self))
         chunks = [numbers[start : start + batch_size] for start in range(0, len(numbers), batch_size)]
         yield from zip(chunks, self.batches(chunks), strict=True)
 

@@ -2,6 +2,6 @@
 
 from .embedder import Embedder
 from .precision import use_precision
-from .statistics import estimate_statistics
+from .statistics import estimate_statistics, features_by_camera
 
-__all__ = ["Embedder", "estimate_statistics", "use_precision"]
+__all__ = ["Embedder", "estimate_statistics", "features_by_camera", "use_precision"]

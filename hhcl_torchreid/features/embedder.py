@@ -92,25 +92,35 @@ class Embedder:
             features += [self._forward(images) for images in self._regroup(batches)]
         return torch.cat(features)
 
-    def of_store(self, store: ImageStore, description: str = "extract features", shared: bool = True) -> Tensor:
-        """Gives the features of all images of a store, under a progress bar.
+    def of_store(
+        self,
+        store: ImageStore,
+        description: str = "extract features",
+        shared: bool = True,
+        numbers: Tensor | None = None,
+    ) -> Tensor:
+        """Gives the features of the images of a store, under a progress bar.
 
         Args:
             store: the images.
             description: what the progress bar says.
             shared: whether every process of the run calls this and does a part of the work; if not, this one does all.
+            numbers: (N,) int64, which images. If None, all.
 
         Returns:
-            (N, D) float32 unit rows, in the order of the store; with ``shared`` the same in every process.
+            (N, D) float32 unit rows, in the order of the store or of ``numbers``; with ``shared`` the same in every
+            process.
 
         Raises:
             InputError: unreadable images.
         """
         # In whole batches, so that no process fills up more than one.
-        of_ranks = distributed.parts(len(store), self.images_at_once)
-        own = of_ranks[distributed.rank()] if shared else slice(0, len(store))
-        with progress_bar(total=own.stop - own.start, desc=description, unit="img", leave=False) as progress:
-            features = self.of_batches(_counted(store.in_order(self.images_at_once, own), progress))
+        numbers = torch.arange(len(store)) if numbers is None else numbers
+        of_ranks = distributed.parts(len(numbers), self.images_at_once)
+        own = numbers[of_ranks[distributed.rank()] if shared else slice(None)]
+        with progress_bar(total=len(own), desc=description, unit="img", leave=False) as progress:
+            batches = store.batches(own.split(self.images_at_once)) if len(own) else ()
+            features = self.of_batches(_counted(batches, progress))
         return distributed.gather_rows(features, of_ranks) if shared else features
 
     def _regroup(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -141,10 +151,10 @@ class Embedder:
             return self.model(images).float()[:count]
 
 
-def _counted(batches: Iterable[tuple[range, Tensor]], progress: Any) -> Iterator[Tensor]:
-    for numbers, images in batches:
+def _counted(batches: Iterable[Tensor], progress: Any) -> Iterator[Tensor]:
+    for images in batches:
         yield images
-        progress.update(len(numbers))
+        progress.update(len(images))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["InGroups"]
+__all__ = ["InGroups", "has_batch_norm"]
 
 
 class InGroups(nn.Module):
@@ -72,3 +72,8 @@ def _frozen_running_statistics(layer: _BatchNorm) -> Iterator[None]:
         yield
     finally:
         layer.momentum, layer.num_batches_tracked = momentum, num_batches_tracked
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a model has batch norm, wherever it stands and of however many dimensions."""
+    return any(isinstance(layer, _BatchNorm) for layer in model.modules())

@@ -10,6 +10,7 @@ from .. import distributed
 from ..data.sampler import BatchPlan, check_batch_size
 from ..data.transforms import check_transforms, transforms_of
 from ..errors import InputError
+from ..models.batch_norm import has_batch_norm
 
 __all__ = ["check_engine", "check_groups"]
 
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_engine(
-    datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn: int, transforms: Sequence[str]
+    datamanager: Any, model: nn.Module, plan: BatchPlan, precise_bn: int, camera_bn: int, transforms: Sequence[str]
 ) -> None:
     """Checks arguments of :class:`~hhcl_torchreid.ImageHHCLEngine` that nothing else does.
 
@@ -33,8 +34,11 @@ def check_engine(
     _check_model(model)
     if plan.iters < 1:
         raise InputError(f"engine.iters is {plan.iters}: an epoch takes at least one step")
-    if precise_bn < 0:
-        raise InputError(f"train.precise_bn is {precise_bn}: give a number of batches, or 0 for running averages")
+    for name, num_batches in (("train.precise_bn", precise_bn), ("train.camera_bn", camera_bn)):
+        if num_batches < 0:
+            raise InputError(f"{name} is {num_batches}: give a number of batches, or 0 for none")
+        if num_batches and not has_batch_norm(model):
+            raise InputError(f"{name} is {num_batches}, but the model has no batch norm: set it to 0")
     own, others = check_transforms(transforms), transforms_of(datamanager)
     if ignored := set(others) - set(own):
         logger.warning(

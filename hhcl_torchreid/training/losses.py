@@ -5,6 +5,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+from .folder import RunFolder
+from .history import History
+
 __all__ = ["Losses"]
 
 
@@ -35,7 +39,34 @@ class Losses:
         """Of all that have been read."""
         return sum(self.values) / len(self.values)
 
-    @property
-    def first_bad(self) -> int | None:
-        """The step, from 1, whose loss is the first that is no number; None where all are."""
-        return next((step for step, loss in enumerate(self.values, 1) if not math.isfinite(loss)), None)
+    def check(self, history: History, folder: RunFolder) -> None:
+        """Looks at the losses that have been read.
+
+        Args:
+            history: of the run.
+            folder: of the run.
+
+        Raises:
+            InputError: one is no number.
+        """
+        for iteration, loss in enumerate(self.values, 1):
+            if not math.isfinite(loss):
+                raise self.diverged(f"a loss of {loss}", history, folder, iteration)
+
+    def diverged(self, found: str, history: History, folder: RunFolder, iteration: int = 0) -> InputError:
+        """The error of a training that gave what is no number.
+
+        Args:
+            found: what that is.
+            history: of the run.
+            folder: of the run, which holds the last good checkpoint.
+            iteration: of the epoch that is being trained, from 1; 0: the last that was read.
+        """
+        iteration = iteration or len(self.values)
+        # The first step of an epoch begins from weights that were looked at.
+        way_out = "lower train.lr" if iteration > 1 else "raise hhcl.temperature, or lower the weights in hhcl"
+        return InputError(
+            f"training gave {found} at epoch {history.current['epoch']}, iteration {iteration}, learning rate "
+            f"{history.current['lr']:g}: {way_out}; the last good checkpoint, of {history.last['epoch']} epochs, is "
+            f"{folder.last_checkpoint}"
+        )

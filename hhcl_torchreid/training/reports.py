@@ -200,16 +200,18 @@ def draw_run(
             draw_rankings(folder.visrank(name), folder.rankings(name))
 
 
-def tell_of_cameras(cameras: Tensor, memory: HybridMemory) -> None:
-    """Says once that the memory's camera terms have nothing to do where there are no two cameras.
+def tell_of_cameras(cameras: Tensor, memory: HybridMemory, camera_bn: int) -> None:
+    """Says once that what listens to cameras has nothing to do where there are no two.
 
     Args:
         cameras: (N,) int64 of the training images.
         memory: as the run will build it.
+        camera_bn: as the engine has it.
     """
-    if memory.needs_cameras and len(torch.unique(cameras)) < 2:
+    if (memory.needs_cameras or camera_bn) and len(torch.unique(cameras)) < 2:
         logger.warning(
-            "=> All training images are of one camera, or of unknown ones: hhcl.camera_* and harmonic have no effect"
+            "=> All training images are of one camera, or of unknown ones: hhcl.camera_*, harmonic and "
+            "train.camera_bn have no effect"
         )
 
 

@@ -31,7 +31,7 @@ KINDS = [
     ["test.eval_freq", "1", "test.visrank", "True", "cluster.eps", "[0.5, 0.6, 0.7]"],
     ["data.targets", "[]", "data.cache", "off", "train.precise_bn", "1"],
     ["engine.labels", "identities", "hhcl.mode", "centroid", "train.optim", "sgd", "train.lr", "0.01"],
-    ["hhcl.camera_proxy", "0.5", "hhcl.camera_weight", "entropy", "train.lr_scheduler", "cosine"],
+    ["hhcl.camera_proxy", "0.5", "hhcl.camera_weight", "entropy", "train.camera_bn", "2"],
     ["train.fixbase_epoch", "1", "train.staged_lr", "True", "train.bn_groups", "2", "test.identities", "True"],
 ]
 TESTED = ["data.targets", "['market1501']"]

@@ -10,7 +10,10 @@ def test_with_one_camera_a_run_is_that_of_plain_hhcl_and_says_so_once(
     make_engine, make_datamanager, data_root, tmp_path, capsys, layout
 ):
     losses, said = [], []
-    for name, settings in {"plain": {}, "cameras": {"camera_weight": "entropy", "camera_proxy": 0.5}}.items():
+    for name, settings in {
+        "plain": {},
+        "cameras": {"camera_weight": "entropy", "camera_proxy": 0.5, "camera_bn": 1},
+    }.items():
         if layout == "unknown cameras":
             datamanager = make_datamanager(targets=[])
             records = datamanager.train_loader.dataset.train
