@@ -70,6 +70,7 @@ ENTROPY = {"hhcl.camera_weight": "entropy"}
 PROXIES = {"hhcl.camera_proxy": 0.5}
 HARMONIC = {"hhcl.mode": "harmonic"}
 TEACHER = {"hhcl.teacher": 0.99}
+STATISTICS = {"train.camera_bn": 8}
 COMBINATIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "entropy": ENTROPY,
@@ -78,6 +79,9 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     "entropy, harmonic": ENTROPY | HARMONIC,
     "teacher": TEACHER,
     "all": ENTROPY | PROXIES | HARMONIC | TEACHER,
+    "statistics": STATISTICS,
+    "statistics, entropy, proxies": STATISTICS | ENTROPY | PROXIES,
+    "statistics, all": STATISTICS | ENTROPY | PROXIES | HARMONIC | TEACHER,
     "true labels": {"engine.labels": "identities"},
 }
 """What each changes about HHCL."""
