@@ -1,15 +1,17 @@
 """The common end of the command-line tools: an exit code for whatever may happen, and one sentence."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
 
 from . import distributed
 from .errors import InputError, is_out_of_memory
-from .files import FULL_DISK
+from .files import DISK_ERRORS, visible
 from .interruption import Interrupted, catch_signals
 from .log import shown
 
@@ -19,6 +21,14 @@ LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
     "finished epoch"
 )
+WORKER_IS_GONE = "DataLoader worker"  # PyTorch has no exception class for it
+FEWER_WORKERS = "for want of memory or of room in /dev/shm: free some, or set data.workers to fewer (0: none)"
+WAYS_OUT = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or set data.workers to fewer",
+    errno.ENFILE: "close other programs",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or set data.workers to fewer",
+    errno.ESTALE: "mount that folder anew",
+}
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
 
@@ -84,12 +94,43 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
     except (RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and distributed.lost_contact(error):
             return _end(1, LOST)
-        if is_out_of_memory(error):
-            return _end(2, f"error: out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)")
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            return _end(2, f"error: {_in_one_line(error)}: free some space there")
-        raise
+        message = _of_the_machine(error)
+        if not message:
+            raise
+        _let_go(error)
+        return _end(2, f"error: {message}")
     return 0
+
+
+def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:
+    """What the machine has refused, and the way out; empty for what may be a mistake of this program."""
+    if is_out_of_memory(error):
+        return f"out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)"
+    if WORKER_IS_GONE in str(error):
+        return f"{_in_one_line(error)}; a process that decodes images was ended, {FEWER_WORKERS}"
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in DISK_ERRORS:
+        return f"{_in_one_line(error)}: free some space there, or use another disk"
+    if error.errno in WAYS_OUT:
+        return f"{_in_one_line(error)}: {WAYS_OUT[error.errno]}"
+    if isinstance(error.filename, str | bytes):
+        return f"cannot use {visible(os.fsdecode(error.filename))}: {error.strerror}; give another path, or mend this"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory is gone: go to one that is there"
+    return ""
+
+
+def _let_go(error: Exception) -> None:
+    """Takes apart what an error keeps alive; what PyTorch's half-made loaders complain of then is no news."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+    finally:
+        sys.unraisablehook = before
 
 
 def _end(code: int, message: str) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "FULL_DISK",
     "check_folder",
     "csv_text",
+    "expanded",
     "libraries_writing",
     "remove_leftovers",
     "replacing",
@@ -78,6 +79,11 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` is the folder of its user, as it stands where nobody knows that user or that folder."""
+    return Path(os.path.expanduser(path))
 
 
 def visible(path: str | os.PathLike[str]) -> str:
@@ -170,7 +176,7 @@ def check_folder(folder: str | os.PathLike[str], root: str | os.PathLike[str], o
     Raises:
         InputError: it cannot be written, or lies where its pictures would be taken for images the next time.
     """
-    if Path(folder).resolve().is_relative_to(Path(root).expanduser().resolve()):
+    if Path(folder).resolve().is_relative_to(expanded(root).resolve()):
         raise InputError(
             f"{option} {folder} lies in the folder of the images, {root}, where its pictures would be taken for "
             "images the next time: choose a folder elsewhere"

@@ -122,6 +122,14 @@ def test_ranges_end_where_the_table_says(key):
         (["data.sources", "market1501"], "data.sources is 'market1501' (str, not list): give a list of names"),
         (["model.dropout", "1"], "model.dropout is 1: give a number, 0 or more and below 1"),
         (["train.seed", "-1"], "train.seed is -1: give a whole number, 0 or more"),
+        (
+            ["engine.iters", "10_000_000_000"],
+            "engine.iters is 10000000000: give at least one step per epoch, 2147483647 at most",
+        ),
+        (
+            ["train.stepsize", "[5, 9000000000]"],
+            "train.stepsize is [5, 9000000000]: give a list of whole numbers, 1 or more, 2147483647 at most",
+        ),
         (["train.seed", str(2**32)], "train.seed is 4294967296: give a whole number from 0 to 4294967295"),
         (["train.compile", "1"], "train.compile is 1 (int, not bool): give True or False"),
         (["train.max_epoch", "True"], "train.max_epoch is True (bool, not int): give a whole number, 0 or more"),

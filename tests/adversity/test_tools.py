@@ -22,6 +22,7 @@ from crops import save_image, save_model
 from hostile import assert_one_sentence, call_train
 
 from hhcl_torchreid.cli import run_tool
+from hhcl_torchreid.commands import main as hhcl
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import check_input_size
 
@@ -63,12 +64,49 @@ def raising(error):
         (lambda: raising(RuntimeError("can't start new thread")), "out of memory"),
         (lambda: raising(OSError(errno.ENOSPC, "No space left on device")), "No space left on device: free some"),
         (lambda: raising(DeprecationWarning("old\nname")), "DeprecationWarning: old name; python without -W error"),
+        (
+            lambda: raising(OSError(errno.EIO, "Input/output error")),
+            "Input/output error: free some space there, or use",
+        ),
+        (lambda: Path("a" * 300).stat(), f"cannot use {'a' * 300}: File name too long; give another path"),
+        (lambda: raising(OSError(errno.EMFILE, "Too many open files")), "Too many open files: raise the limit of open"),
+        (lambda: raising(BlockingIOError(errno.EAGAIN, "Resource unavailable")), "processes (ulimit -u)"),
+        (lambda: raising(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")), "/dev/shm"),
     ],
-    ids=range(7),
+    ids=range(12),
 )
 def test_what_a_machine_or_python_lacks_is_a_sentence(capsys, work, named):
     code = run_tool(work)
     assert_one_sentence(code, capsys.readouterr().err, named)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "~nobody-of-this-name/crops"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("assign", "--weights", "MODEL", "--root", "PATH", "--out", "OUT"),
+        ("assign", "--weights", "MODEL", "--root", "CROPS", "--out", "OUT", "--into", "PATH"),
+        ("search", "--weights", "MODEL", "--query", "PATH", "--gallery", "CROPS", "--out", "OUT"),
+        ("search", "--weights", "MODEL", "--query", "CROPS", "--gallery", "PATH", "--out", "OUT"),
+        ("report", "PATH"),
+        ("review", "PATH"),
+        ("choose-eps", "--features", "PATH"),
+        ("crop-tracks", "--video", "PATH", "--tracks", "PATH", "--camera", "a", "--out", "OUT"),
+    ],
+    ids=" ".join,
+)
+def test_paths_that_no_system_takes_and_homes_of_nobody(model, crops, tmp_path, capsys, words, name):
+    places = {"PATH": name, "CROPS": str(crops), "MODEL": str(model), "OUT": str(tmp_path / "out")}
+    code = hhcl([places.get(word, word) for word in words])
+    assert_one_sentence(code, capsys.readouterr().err, name)
+
+
+def test_a_working_directory_that_is_gone(model, tmp_path, capsys, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code = hhcl(["assign", "--weights", str(model), "--root", "crops", "--out", "out"])
+    assert_one_sentence(code, capsys.readouterr().err, "the working directory is gone")
 
 
 def test_other_errors_are_not_hidden():
