@@ -220,7 +220,9 @@ def _begin(crops: _Crops, out: Path) -> np.ndarray:
     stale += [row for key, row in begun.items() if key not in rows and key not in published]
     with writing(out, option="--out"):
         for row in stale:
-            (out / row[0]).unlink(missing_ok=True)
+            # Whatever path the table of a stopped run has: nothing else than a crop of this camera is taken away.
+            if PurePosixPath(row[0]).parts[:-2] == (crops.camera,) and ".." not in PurePosixPath(row[0]).parts:
+                (out / row[0]).unlink(missing_ok=True)
     if any(missing):
         _write_table(plan, rows)
     return np.array(missing)

@@ -9,6 +9,7 @@ from clips import HEIGHT, WIDTH, files_below, write_boxes, write_video
 
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.footage import covered_shares, crop_tracks, read_frames, read_tracks
+from hhcl_torchreid.footage.cropping import COLUMNS
 
 
 def rows_of(folder):
@@ -190,3 +191,17 @@ def test_a_folder_that_cannot_be_written(video, tracks, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*--out"):
         crop_tracks(video, tracks, "c1", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "path", ["../victim.jpg", "{victim}", "c1/../../victim.jpg", "c2/0001/000001.jpg", "crops.csv"]
+)
+def test_what_a_table_of_a_stopped_run_names_elsewhere_stays(video, tracks, tmp_path, path):
+    victim, out = tmp_path / "victim.jpg", tmp_path / "out"
+    victim.write_bytes(b"somebody's")
+    (out / "c2" / "0001").mkdir(parents=True)
+    (out / "c2" / "0001" / "000001.jpg").write_bytes(b"another camera's")
+    (out / ".c1.crops.csv").write_text(f"{','.join(COLUMNS)}\n{path.format(victim=victim)},c1,99,99,1,1,9,9,,0.000\n")
+    crop_tracks(video, tracks, "c1", out)
+    assert victim.read_bytes() == b"somebody's" and len(rows_of(out)) == 18
+    assert (out / "c2" / "0001" / "000001.jpg").read_bytes() == b"another camera's"
