@@ -32,6 +32,8 @@ from ..identities import (
 from ..labels import PseudoLabeler
 from ..log import add_verbosity, answer
 
+TO_FORGET = ("forget", "root", "out", "camera_regex", "track_regex", "level")
+
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
@@ -70,6 +72,9 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     args = parser.parse_args(arguments)
     if args.forget is None and not (args.weights or args.features):
         parser.error("one of the arguments --weights --features is required")
+    others = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in TO_FORGET]
+    if args.forget is not None and others:
+        parser.error(f"--forget does nothing else: leave --{others[0].replace('_', '-')} out")
     return args
 
 
