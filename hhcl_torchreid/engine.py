@@ -348,7 +348,8 @@ class ImageHHCLEngine(RetrievalEngine):
 
     def _stop(self, found: str, iteration: int) -> None:
         # The first step of an epoch begins from weights that were looked at.
-        way_out = "lower train.lr" if iteration > 1 else "raise hhcl.temperature, or lower the weights in hhcl"
+        way_out = "raise hhcl.temperature, or lower the weights in hhcl"
+        way_out = f"lower train.lr, or {way_out}" if iteration > 1 else way_out
         raise InputError(
             f"training gave {found} at epoch {self.epoch + 1}, iteration {iteration}, learning rate "
             f"{self.history.current['lr']:g}: {way_out}; the last good checkpoint, of "
