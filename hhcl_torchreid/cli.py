@@ -8,6 +8,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
+from types import ModuleType
+
+import psutil
 
 from . import distributed
 from .errors import InputError, is_out_of_memory
@@ -15,13 +18,20 @@ from .files import DISK_ERRORS, visible
 from .interruption import Interrupted, catch_signals
 from .log import shown
 
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has no limits
+    resource = None
+
 __all__ = ["add_image_size", "add_places", "run_tool"]
 
 LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
     "finished epoch"
 )
-WORKER_IS_GONE = "DataLoader worker"  # PyTorch has no exception class for it
+WORKER_IS_GONE = "DataLoader worker"  # PyTorch has no exception class for it, nor for the next
+TOO_MANY_FILES = ("Too many open files", "received 0 items of ancdata")
 FEWER_WORKERS = "for want of memory or of room in /dev/shm: free some, or set data.workers to fewer (0: none)"
 WAYS_OUT = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), or set data.workers to fewer",
@@ -29,6 +39,8 @@ WAYS_OUT = {
     errno.EAGAIN: "raise the limit of processes (ulimit -u), or set data.workers to fewer",
     errno.ESTALE: "mount that folder anew",
 }
+ADDRESS_SPACE = 1 << 30
+"""Bytes that libraries take beside what they are loaded to; small runs have crashed with 0.8 GB, and none with 1."""
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
 
@@ -79,6 +91,7 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
             stream.reconfigure(errors="backslashreplace")
     try:
         with shown(level), catch_signals():
+            _check_address_space()
             work()
             sys.stdout.flush()
     except InputError as error:
@@ -102,12 +115,26 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
     return 0
 
 
+def _check_address_space() -> None:
+    """Stops where a limit leaves so little of it that libraries would hang or crash: OpenBLAS waits for it for ever."""
+    if resource is None:
+        return
+    limit, used = resource.getrlimit(resource.RLIMIT_AS)[0], psutil.Process().memory_info().vms
+    if limit != resource.RLIM_INFINITY and limit < used + ADDRESS_SPACE:
+        raise InputError(
+            f"the limit of address space leaves {max(0, limit - used) >> 20} MB, in which libraries crash without a "
+            f"word: raise it (ulimit -v {(used + ADDRESS_SPACE) >> 10} or more)"
+        )
+
+
 def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:
     """What the machine has refused, and the way out; empty for what may be a mistake of this program."""
     if is_out_of_memory(error):
         return f"out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)"
     if WORKER_IS_GONE in str(error):
         return f"{_in_one_line(error)}; a process that decodes images was ended, {FEWER_WORKERS}"
+    if any(words in str(error) for words in TOO_MANY_FILES):
+        return f"{_in_one_line(error)}: {WAYS_OUT[errno.EMFILE]}"
     if not isinstance(error, OSError):
         return ""
     if error.errno in DISK_ERRORS:
