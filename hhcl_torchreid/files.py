@@ -22,6 +22,7 @@ __all__ = [
     "csv_text",
     "expanded",
     "libraries_writing",
+    "ordinary",
     "remove_leftovers",
     "replacing",
     "replacing_folder",
@@ -84,6 +85,17 @@ def _is_number(text: str) -> bool:
 def expanded(path: str | os.PathLike[str]) -> Path:
     """A path whose ``~`` is the folder of its user, as it stands where nobody knows that user or that folder."""
     return Path(os.path.expanduser(path))
+
+
+def ordinary(path: str | os.PathLike[str], flags: int) -> int:
+    """The ``opener`` of :func:`open` for files of anybody's: opens no pipe or device, whose reading may never end.
+
+    Raises:
+        OSError: it is a pipe, a device or a folder, or not there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "no ordinary file", os.fspath(path))
+    return os.open(path, flags)
 
 
 def visible(path: str | os.PathLike[str]) -> str:

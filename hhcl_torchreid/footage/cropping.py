@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock
 
 from ..errors import InputError
-from ..files import FORMULA, csv_text, replacing, writing
+from ..files import FORMULA, csv_text, ordinary, replacing, writing
 from ..log import progress_bar
 from .boxes import Boxes, covered_shares
 from .mot import read_tracks, write_tracks
@@ -235,7 +235,7 @@ def _box(row: Row | None) -> Row | None:
 def _is_whole(path: Path) -> bool:
     """Whether a file begins and ends as a JPEG file does."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=ordinary) as file:
             begin = file.read(2)
             file.seek(-2, os.SEEK_END)
             return begin + file.read() == b"\xff\xd8\xff\xd9"
@@ -273,7 +273,7 @@ def _read_table(path: Path) -> dict[Key, Row]:
     if not path.exists():
         return {}
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
             columns, *rows = csv.reader(file)
         if tuple(columns) != COLUMNS:
             raise ValueError
