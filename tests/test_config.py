@@ -370,3 +370,11 @@ def test_off_needs_no_quotes_in_yaml_and_survives_being_written(tmp_path):
 
 def test_the_page_of_settings_is_up_to_date():
     assert (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8") == list_settings.table()
+
+
+@pytest.mark.parametrize("others", [[], ["train.seed", "2"]])
+def test_a_key_and_its_value_in_one_word(others):
+    for options in (["train.lr=0.1", *others], [*others, "train.lr=0.1", "train.seed=3"]):
+        with pytest.raises(InputError, match=r"'train.lr=0.1' on the command line is one word: write train.lr '0.1'"):
+            load_config(options=options)
+    assert load_config(options=["data.root", "train.lr=0.1"]).data.root == "train.lr=0.1"
