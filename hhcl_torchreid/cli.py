@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from types import ModuleType
 
@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows has no limits
     resource = None
 
-__all__ = ["add_image_size", "add_places", "run_tool"]
+__all__ = ["add_image_size", "add_places", "parse_paths", "run_tool"]
 
 LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
@@ -71,6 +71,22 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         help="one identity per track where they are known, with a wider eps where they allow it (not with --eps); with "
         "eps as it is; or images alone",
     )
+
+
+def parse_paths(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses a command line, and ends the program where a path is empty, which would be the working directory.
+
+    It is what a variable of the shell that nobody has set leaves.
+
+    Args:
+        parser: of the command; what is no path has an empty default, or takes no empty text.
+        arguments: the words; None takes those of the process.
+    """
+    args = parser.parse_args(arguments)
+    for name, value in vars(args).items():
+        if "" in (value if isinstance(value, list) else [value]) and parser.get_default(name) != "":
+            parser.error(f"{name.replace('_', '-')} is empty: give it a value, or leave it out")
+    return args
 
 
 def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logging.INFO) -> int:

@@ -80,9 +80,9 @@ def load(command: str) -> Any:
         if (error.name or "").startswith(__package__.partition(".")[0]):
             raise
         reason, is_memory = str(error), "failed to map segment" in str(error)
-    # What Python and libraries raise where their own files find no room.
-    except (MemoryError, OSError, RuntimeError) as error:
+    except Exception as error:  # where Python itself finds no room for a module, it fails in any way
         is_memory = isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+        is_memory = is_memory or isinstance(error, SystemError)
         if not is_memory:
             raise
         reason = f"cannot start ({type(error).__name__})"

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..files import FORMULA, csv_text, ordinary, replacing, writing
 from ..log import progress_bar
 from .boxes import Boxes, covered_shares
-from .mot import read_tracks, write_tracks
+from .mot import LARGEST, read_tracks, write_tracks
 from .video import read_frames
 
 __all__ = ["COLUMNS", "CropSummary", "crop_tracks", "tracks_file"]
@@ -186,7 +186,7 @@ def _choose(
     limits = np.array([width, height, width, height])
     corners = np.clip(np.rint(np.hstack([boxes.box[:, :2], boxes.ends])), 0, limits).astype(np.int64)
     covered = covered_shares(boxes)
-    is_between = (boxes.frame - 1) % every != 0
+    is_between = (boxes.frame - 1) % min(every, LARGEST) != 0
     _, first, track = np.unique(boxes.track, return_index=True, return_inverse=True)
     is_between[first[np.bincount(track, ~is_between) == 0]] = False
     wrong = {

@@ -107,6 +107,32 @@ def test_paths_that_no_system_takes_and_homes_of_nobody(model, crops, tmp_path, 
     assert_one_sentence(code, capsys.readouterr().err, name)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "assign --weights MODEL --root CROPS --out OUT",
+        "assign --features MODEL --root CROPS --out OUT --into OUT --corrections MODEL --mot-out OUT",
+        "search --weights MODEL --query CROPS OUT --gallery CROPS --out OUT",
+        "choose-eps --features MODEL --plot OUT",
+        "export --weights MODEL --out OUT",
+        "crop-tracks --video CROPS --tracks MODEL --camera CROPS --out OUT",
+        "render --root OUT --sheet OUT",
+        "render --footage OUT",
+        "report OUT --plot OUT",
+        "review OUT",
+    ],
+)
+def test_an_empty_path_is_not_the_working_directory(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    words = words.split()
+    for place, word in enumerate(words):
+        if word in ("MODEL", "CROPS", "OUT"):
+            with pytest.raises(SystemExit) as ended:
+                hhcl([*words[:place], "", *words[place + 1 :]])
+            assert ended.value.code == 2 and "empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_working_directory_that_is_gone(model, tmp_path, capsys, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
@@ -296,7 +322,14 @@ def test_a_limit_that_leaves_libraries_no_room_is_told_before_the_work(capsys):
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        SystemError("error return without exception set"),
+    ],
+)
 @pytest.mark.parametrize("start", ["hhcl", "tool"])
 def test_too_little_memory_to_import_what_a_command_needs(capsys, monkeypatch, start, error):
     class Full:

@@ -76,6 +76,13 @@ def test_every_min_height_and_max_covered(video, tracks, tmp_path):
     assert 3 < looser.num_crops < crop_tracks(video, tracks, "c1", tmp_path / "loose", every=3, min_height=1).num_crops
 
 
+@pytest.mark.parametrize("every", [10**4, 2**63, 10**30])
+def test_of_an_every_beyond_the_video_each_track_keeps_its_first(video, tracks, tmp_path, every):
+    crop_tracks(video, tracks, "c1", tmp_path, every=every)
+    boxes = read_tracks(tracks)
+    assert names_of(tmp_path) == [("c1", t, int(boxes.frame[boxes.track == t].min())) for t in np.unique(boxes.track)]
+
+
 def test_a_track_between_all_frames_that_are_kept_keeps_its_first(video, tmp_path):
     tracks = write_boxes(
         tmp_path / "t.txt", [(f, t, 9, 9, 20, 40) for t, fs in ((1, (1, 5, 9)), (2, (3, 4))) for f in fs]
