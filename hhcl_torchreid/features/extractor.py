@@ -351,7 +351,7 @@ def _three_numbers(values: Any, name: str, least: float = -math.inf) -> list[flo
     if (
         not isinstance(values, Sequence | np.ndarray)
         or len(values) != 3
-        or not all(isinstance(value, Real) and math.isfinite(value) and value >= least for value in values)
+        or not all(isinstance(value, Real) and math.isfinite(value) and float(value) >= least for value in values)
     ):
         at_least = f" of at least {least:g}" if math.isfinite(least) else ""
         raise InputError(f"the pixels' {name} is {values!r}: give three numbers{at_least}, for red, green and blue")

@@ -13,7 +13,6 @@ __all__ = ["EpochLabels", "label_epoch"]
 
 logger = logging.getLogger(__name__)
 
-FEWEST = 4  # two clusters of two
 MOSTLY = 0.5
 
 
@@ -63,8 +62,6 @@ def label_epoch(
     if len(counts) >= 2:
         return EpochLabels(found, found, sizes)
     what, advice = _explain(len(counts), labeler.settings)
-    if len(found) < FEWEST:
-        advice = "give more images to train on"
     if labels_before is None:
         raise InputError(f"epoch {epoch} found {what} in {len(found)} images: {advice}")
     logger.warning(f"=> Epoch {epoch} found {what} and goes on with the labels of the epoch before: {advice}")

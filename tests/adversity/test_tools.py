@@ -133,6 +133,24 @@ def test_an_empty_path_is_not_the_working_directory(capsys, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--root OUT --height 1000000000", "height is 1000000000: give a number of at most"),
+        ("--root OUT --width 5000", "width is 5000: give a number of at most"),
+        ("--footage OUT --seconds 1e30", "seconds is 1e+30: give a number of at most"),
+        ("--footage OUT --seconds inf", "seconds is inf"),
+        ("--footage OUT --seconds nan", "seconds is nan"),
+        ("--footage OUT --people 1000000000", "num_people is 1000000000"),
+        ("--footage OUT --cameras 1000000000", "num_cameras is 1000000000"),
+    ],
+)
+def test_what_no_machine_renders(capsys, tmp_path, words, named):
+    code = hhcl(["render", *words.replace("OUT", str(tmp_path / "out")).split()])
+    assert_one_sentence(code, capsys.readouterr().err, named)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_working_directory_that_is_gone(model, tmp_path, capsys, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
