@@ -30,7 +30,8 @@ LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
     "finished epoch"
 )
-WORKER_IS_GONE = "DataLoader worker"  # PyTorch has no exception class for it, nor for the next
+# PyTorch has no exception classes for these.
+WORKER_IS_GONE = ("DataLoader worker (pid", "shared memory", "unable to write to file </torch", "unable to mmap")
 TOO_MANY_FILES = ("Too many open files", "received 0 items of ancdata")
 FEWER_WORKERS = "for want of memory or of room in /dev/shm: free some, or set data.workers to fewer (0: none)"
 WAYS_OUT = {
@@ -147,8 +148,9 @@ def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:
     """What the machine has refused, and the way out; empty for what may be a mistake of this program."""
     if is_out_of_memory(error):
         return f"out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)"
-    if WORKER_IS_GONE in str(error):
-        return f"{_in_one_line(error)}; a process that decodes images was ended, {FEWER_WORKERS}"
+    if any(words in str(error) for words in WORKER_IS_GONE):
+        last = str(error).strip().splitlines()[-1]  # of the traceback that a worker hands over
+        return f"{last[:300]}; a process that decodes images was ended, {FEWER_WORKERS}"
     if any(words in str(error) for words in TOO_MANY_FILES):
         return f"{_in_one_line(error)}: {WAYS_OUT[errno.EMFILE]}"
     if not isinstance(error, OSError):

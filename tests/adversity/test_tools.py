@@ -77,9 +77,13 @@ def raising(error):
         (lambda: raising(OSError(errno.EMFILE, "Too many open files")), "Too many open files: raise the limit of open"),
         (lambda: raising(BlockingIOError(errno.EAGAIN, "Resource unavailable")), "processes (ulimit -u)"),
         (lambda: raising(RuntimeError("received 0 items of ancdata")), "open files (ulimit -n)"),
+        (
+            lambda: raising(RuntimeError("Caught\nRuntimeError: unable to write to file </torch_7>: x")),
+            "error: Runtime",
+        ),
         (lambda: raising(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")), "/dev/shm"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_a_machine_or_python_lacks_is_a_sentence(capsys, work, named):
     code = run_tool(work)
@@ -168,7 +172,11 @@ def test_a_message_is_one_line_whatever_names_are_in_it(capsys, name):
 
 
 def test_other_errors_are_not_hidden():
-    for error in (RuntimeError("a mistake of ours"), OSError(errno.ENOENT, "no file"), KeyError("x")):
+    for error in (
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0."),
+        OSError(errno.ENOENT, "no file"),
+        KeyError("x"),
+    ):
         with pytest.raises(type(error)):
             run_tool(lambda error=error: raising(error))
 
