@@ -1,24 +1,47 @@
 """The common end of the command-line tools: an exit code for whatever may happen, and one sentence."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from types import ModuleType
+
+import psutil
 
 from . import distributed
 from .errors import InputError, is_out_of_memory
-from .files import FULL_DISK
+from .files import DISK_ERRORS, visible
 from .interruption import Interrupted, catch_signals
 from .log import shown
 
-__all__ = ["add_image_size", "add_places", "run_tool"]
+resource: ModuleType | None
+try:
+    import resource
+except ImportError:  # Windows has no limits
+    resource = None
+
+__all__ = ["add_image_size", "add_places", "parse_paths", "run_tool"]
 
 LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
     "finished epoch"
 )
+# PyTorch has no exception classes for these.
+WORKER_IS_GONE = ("DataLoader worker (pid", "shared memory", "unable to write to file </torch", "unable to mmap")
+TOO_MANY_FILES = ("Too many open files", "received 0 items of ancdata")
+FEWER_WORKERS = "for want of memory or of room in /dev/shm: free some, or set data.workers to fewer (0: none)"
+WAYS_OUT = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or set data.workers to fewer",
+    errno.ENFILE: "close other programs",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), or set data.workers to fewer",
+    errno.ESTALE: "mount that folder anew",
+}
+ADDRESS_SPACE = 1 << 30
+"""Bytes that libraries take beside what they are loaded to; small runs have crashed with 0.8 GB, and none with 1."""
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
 
@@ -51,6 +74,22 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parse_paths(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses a command line, and ends the program where a path is empty, which would be the working directory.
+
+    It is what a variable of the shell that nobody has set leaves.
+
+    Args:
+        parser: of the command; what is no path has an empty default, or takes no empty text.
+        arguments: the words; None takes those of the process.
+    """
+    args = parser.parse_args(arguments)
+    for name, value in vars(args).items():
+        if "" in (value if isinstance(value, list) else [value]) and parser.get_default(name) != "":
+            parser.error(f"{name.replace('_', '-')} is empty: give it a value, or leave it out")
+    return args
+
+
 def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logging.INFO) -> int:
     """Runs a tool and gives its exit code.
 
@@ -69,6 +108,7 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
             stream.reconfigure(errors="backslashreplace")
     try:
         with shown(level), catch_signals():
+            _check_address_space()
             work()
             sys.stdout.flush()
     except InputError as error:
@@ -84,12 +124,58 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
     except (RuntimeError, MemoryError, OSError) as error:
         if isinstance(error, RuntimeError) and distributed.lost_contact(error):
             return _end(1, LOST)
-        if is_out_of_memory(error):
-            return _end(2, f"error: out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)")
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
-            return _end(2, f"error: {_in_one_line(error)}: free some space there")
-        raise
+        message = _of_the_machine(error)
+        if not message:
+            raise
+        _let_go(error)
+        return _end(2, f"error: {message}")
     return 0
+
+
+def _check_address_space() -> None:
+    """Stops where a limit leaves so little of it that libraries would hang or crash: OpenBLAS waits for it for ever."""
+    if resource is None:
+        return
+    limit, used = resource.getrlimit(resource.RLIMIT_AS)[0], psutil.Process().memory_info().vms
+    if limit != resource.RLIM_INFINITY and limit < used + ADDRESS_SPACE:
+        raise InputError(
+            f"the limit of address space leaves {max(0, limit - used) >> 20} MB, in which libraries crash without a "
+            f"word: raise it (ulimit -v {(used + ADDRESS_SPACE) >> 10} or more)"
+        )
+
+
+def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:
+    """What the machine has refused, and the way out; empty for what may be a mistake of this program."""
+    if is_out_of_memory(error):
+        return f"out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)"
+    if any(words in str(error) for words in WORKER_IS_GONE):
+        last = str(error).strip().splitlines()[-1]  # of the traceback that a worker hands over
+        return f"{last[:300]}; a process that decodes images was ended, {FEWER_WORKERS}"
+    if any(words in str(error) for words in TOO_MANY_FILES):
+        return f"{_in_one_line(error)}: {WAYS_OUT[errno.EMFILE]}"
+    if not isinstance(error, OSError):
+        return ""
+    if error.errno in DISK_ERRORS:
+        return f"{_in_one_line(error)}: free some space there, or use another disk"
+    if error.errno in WAYS_OUT:
+        return f"{_in_one_line(error)}: {WAYS_OUT[error.errno]}"
+    if isinstance(error.filename, str | bytes):
+        return f"cannot use {visible(os.fsdecode(error.filename))}: {error.strerror}; give another path, or mend this"
+    try:
+        os.getcwd()
+    except OSError:
+        return "the working directory is gone: go to one that is there"
+    return ""
+
+
+def _let_go(error: Exception) -> None:
+    """Takes apart what an error keeps alive; what PyTorch's half-made loaders complain of then is no news."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+    finally:
+        sys.unraisablehook = before
 
 
 def _end(code: int, message: str) -> int:

@@ -51,12 +51,15 @@ def load_config(path: str = "", overrides: Mapping[str, Any] | None = None, opti
             named), a value of another type or out of range.
     """
     if len(options) % 2:
+        for text in options:
+            _check_parted(text)
         raise InputError(f"settings come in pairs, KEY VALUE; the last one, {shorten(options[-1])}, stands alone")
     values = _read(find_resource(path, "configs")) if path else {}
     for key, value in (overrides or {}).items():
         _check_key(key)
         values[key] = value
     for key, text in zip(options[::2], options[1::2], strict=True):
+        _check_parted(key)
         _check_key(key, " on the command line")
         values[key] = _decode(text)
     cfg = get_default_config()
@@ -137,6 +140,12 @@ def _decode(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
+
+
+def _check_parted(text: str) -> None:
+    key, equals, value = text.partition("=")
+    if equals and key in SETTINGS:
+        raise InputError(f"{shorten(text)} on the command line is one word: write {key} {shorten(value)}, with a space")
 
 
 def _check_key(key: str, where: str = "") -> None:

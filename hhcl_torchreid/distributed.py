@@ -62,7 +62,7 @@ def processes() -> Iterator[None]:
         InputError: the processes do not find each other.
     """
     global _store
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if _number_of("WORLD_SIZE") == 1:
         yield
         return
     if torch.cuda.is_available():
@@ -107,7 +107,14 @@ def world_size() -> int:
 
 def processes_here() -> int:
     """How many processes of the run are on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return _number_of("LOCAL_WORLD_SIZE")
+
+
+def _number_of(variable: str) -> int:
+    text = os.environ.get(variable, "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"the environment has {variable} {text!r}, no number of processes: unset it, or use torchrun")
+    return int(text)
 
 
 def is_main() -> bool:

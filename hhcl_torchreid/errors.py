@@ -1,5 +1,6 @@
 """The one exception that stands for a mistake of the user, not of the program, and for a machine that is too small."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ __all__ = ["TOO_LARGE", "InputError", "explain_out_of_memory", "is_out_of_memory
 TOO_LARGE = "it asks for more memory than there is; free some, or give another file where this one is damaged"
 """What to say of a file whose reading has run out of memory, which it may be the file's own fault to ask for."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 LONGEST = 1200
 """Characters of a message."""
 
@@ -18,12 +21,12 @@ class InputError(ValueError):
     """Bad input: a file, a setting or data that cannot be used.
 
     The message is one clear sentence that names the thing and the way out. The command-line tools print it and exit
-    with code 2; from Python it is a ``ValueError`` like any other. Its text is never longer than a page.
+    with code 2; from Python it is a ``ValueError`` like any other. Its text is one line, never longer than a page.
     """
 
     def __str__(self) -> str:
-        """The message; its middle is left out where it is long."""
-        text = super().__str__()
+        """The message; its middle is left out where it is long, and what names bring along moves no cursor."""
+        text = _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), super().__str__())
         return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 3 :]}"
 
 

@@ -20,7 +20,9 @@ __all__ = [
     "FULL_DISK",
     "check_folder",
     "csv_text",
+    "expanded",
     "libraries_writing",
+    "ordinary",
     "remove_leftovers",
     "replacing",
     "replacing_folder",
@@ -78,6 +80,22 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` is the folder of its user, as it stands where nobody knows that user or that folder."""
+    return Path(os.path.expanduser(path))
+
+
+def ordinary(path: str | os.PathLike[str], flags: int) -> int:
+    """The ``opener`` of :func:`open` for files of anybody's: opens no pipe or device, whose reading may never end.
+
+    Raises:
+        OSError: it is a pipe, a device or a folder, or not there.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "no ordinary file", os.fspath(path))
+    return os.open(path, flags)
 
 
 def visible(path: str | os.PathLike[str]) -> str:
@@ -170,7 +188,7 @@ def check_folder(folder: str | os.PathLike[str], root: str | os.PathLike[str], o
     Raises:
         InputError: it cannot be written, or lies where its pictures would be taken for images the next time.
     """
-    if Path(folder).resolve().is_relative_to(Path(root).expanduser().resolve()):
+    if Path(folder).resolve().is_relative_to(expanded(root).resolve()):
         raise InputError(
             f"{option} {folder} lies in the folder of the images, {root}, where its pictures would be taken for "
             "images the next time: choose a folder elsewhere"

@@ -23,7 +23,7 @@ from .data.tracks import Sighting
 from .data.transforms import check_transforms
 from .engine import ImageHHCLEngine
 from .errors import InputError, explain_out_of_memory, is_out_of_memory
-from .files import FULL_DISK, libraries_writing, replacing, visible, writing
+from .files import FULL_DISK, expanded, libraries_writing, replacing, visible, writing
 from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
 from .labels import CorrectedLabeler, Labeler, TrueLabels, build_labeler, combine_answers
@@ -381,7 +381,7 @@ def _write_configuration(cfg: CfgNode) -> None:
 def _folder_of_images(cfg: CfgNode, records: Sequence[tuple[str, int, int, int]]) -> Path:
     images = [path for path, *_ in records]
     if cfg.data.sources == ["folder"]:
-        root = Path(cfg.data.root).expanduser()
+        root = expanded(cfg.data.root)
         train = root / "train"
         return train if all(Path(image).is_relative_to(train) for image in images) else root
     return Path(os.path.commonpath([os.path.dirname(image) for image in images]))

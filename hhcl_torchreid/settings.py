@@ -142,7 +142,10 @@ class Setting:
 
     def _refuse(self, value: Any, expected: str = "", least_only: bool = False) -> InputError:
         types = f" ({type(value).__name__}, not {expected})" if expected and value is not None else ""
-        return InputError(f"{self.name} is {shorten(value)}{types}: give {self.describe_values(least_only)}")
+        items = value if isinstance(value, list | tuple) else [value]
+        is_too_large = self.type is int and any(isinstance(item, int) and item > LARGEST[int] for item in items)
+        most = f", {LARGEST[int]} at most" if is_too_large and self.most is None else ""
+        return InputError(f"{self.name} is {shorten(value)}{types}: give {self.describe_values(least_only)}{most}")
 
 
 def _is_unicode(text: str) -> bool:

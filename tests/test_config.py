@@ -122,6 +122,14 @@ def test_ranges_end_where_the_table_says(key):
         (["data.sources", "market1501"], "data.sources is 'market1501' (str, not list): give a list of names"),
         (["model.dropout", "1"], "model.dropout is 1: give a number, 0 or more and below 1"),
         (["train.seed", "-1"], "train.seed is -1: give a whole number, 0 or more"),
+        (
+            ["engine.iters", "10_000_000_000"],
+            "engine.iters is 10000000000: give at least one step per epoch, 2147483647 at most",
+        ),
+        (
+            ["train.stepsize", "[5, 9876543210]"],
+            "train.stepsize is [5, 9876543210]: give a list of whole numbers, 1 or more, 2",
+        ),
         (["train.seed", str(2**32)], "train.seed is 4294967296: give a whole number from 0 to 4294967295"),
         (["train.compile", "1"], "train.compile is 1 (int, not bool): give True or False"),
         (["train.max_epoch", "True"], "train.max_epoch is True (bool, not int): give a whole number, 0 or more"),
@@ -362,3 +370,11 @@ def test_off_needs_no_quotes_in_yaml_and_survives_being_written(tmp_path):
 
 def test_the_page_of_settings_is_up_to_date():
     assert (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8") == list_settings.table()
+
+
+@pytest.mark.parametrize("others", [[], ["train.seed", "2"]])
+def test_a_key_and_its_value_in_one_word(others):
+    for options in (["train.lr=0.1", *others], [*others, "train.lr=0.1", "train.seed=3"]):
+        with pytest.raises(InputError, match=r"'train.lr=0.1' on the command line is one word: write train.lr '0.1'"):
+            load_config(options=options)
+    assert load_config(options=["data.root", "train.lr=0.1"]).data.root == "train.lr=0.1"

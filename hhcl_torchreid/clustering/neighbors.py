@@ -80,15 +80,16 @@ def check_features(features: Tensor) -> Tensor:
     if not norms.isfinite().all():
         row = int((~norms.isfinite()).nonzero()[0])
         raise InputError(
-            f"Row {row} of the features holds NaN or infinity: look for a diverged loss or a broken image, and lower "
-            "the learning rate or remove the image"
+            f"Row {row} of the features holds NaN or infinity: look for a diverged loss, a broken image or weights; "
+            "lower the learning rate, remove the image or give other weights"
         )
     strays = (norms - 1).abs() > NORM_TOLERANCE
     if strays.any():
         row = int(strays.nonzero()[0])
         raise InputError(
             f"Row {row} of the features has length {float(norms[row]):.4g} where unit rows are needed: pass them "
-            "through torch.nn.functional.normalize(features, dim=1), and drop rows that are all zero"
+            "through torch.nn.functional.normalize(features, dim=1), and drop rows that are all zero; where a model "
+            "makes such rows, give other weights, or data.norm_mean and data.norm_std as in its training"
         )
     return features
 

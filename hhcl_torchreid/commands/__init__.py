@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from .. import __version__
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "load", "main"]
 
 COMMANDS = {
     "train": "train on images without labels",
@@ -23,6 +24,8 @@ COMMANDS = {
     "doctor": "say what is installed, what is wrong and how to mend it",
 }
 """Name -> what it does; the module of the same name has ``main(arguments, prog)``."""
+
+NO_MEMORY = ("annot allocate memory", "can't start new thread")
 
 EXAMPLES = """\
 examples:
@@ -56,13 +59,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = parser.parse_args(words[:1]).command
     try:
-        module = import_module(f".{command.replace('-', '_')}", __name__)
+        module = load(command)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return module.main(words[1:], f"hhcl {command}")
+
+
+def load(command: str) -> Any:
+    """Imports the module of a command; a sentence says it where something that it needs cannot be imported.
+
+    Args:
+        command: one of ``COMMANDS``.
+
+    Raises:
+        SystemExit: with 2, after the sentence.
+    """
+    try:
+        return import_module(f".{command.replace('-', '_')}", __name__)
     except ImportError as error:
         if (error.name or "").startswith(__package__.partition(".")[0]):
             raise
-        way_out = "hhcl doctor says what is missing and how to mend it"
-        if "failed to map segment" in str(error):
-            way_out = "there is too little memory for it; free some, or raise its limit (ulimit -v)"
-        print(f"error: {error}: {way_out}", file=sys.stderr)
-        return 2
-    return module.main(words[1:], f"hhcl {command}")
+        reason, is_memory = str(error), "failed to map segment" in str(error)
+    except Exception as error:  # where Python itself finds no room for a module, it fails in any way
+        is_memory = isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+        is_memory = is_memory or isinstance(error, SystemError)
+        if not is_memory:
+            raise
+        reason = f"cannot start ({type(error).__name__})"
+    way_out = "hhcl doctor says what is missing and how to mend it"
+    if is_memory:
+        way_out = "there is too little memory for it; free some, or raise its limit (ulimit -v)"
+    print(f"error: {reason}: {way_out}", file=sys.stderr)
+    raise SystemExit(2)

@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cli import add_image_size, add_places, run_tool
+from ..cli import add_image_size, add_places, parse_paths, run_tool
 from ..data.corrections import CORRECTIONS, write_corrections
 from ..features.extractor import FeatureExtractor
 from ..identities import (
@@ -31,6 +31,8 @@ from ..identities import (
 )
 from ..labels import PseudoLabeler
 from ..log import add_verbosity, answer
+
+TO_FORGET = ("forget", "root", "out", "camera_regex", "track_regex", "level")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
@@ -67,9 +69,12 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
         "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
         "example:\n  hhcl assign --weights MODEL --root CROPS --out DIR"
     )
-    args = parser.parse_args(arguments)
+    args = parse_paths(parser, arguments)
     if args.forget is None and not (args.weights or args.features):
         parser.error("one of the arguments --weights --features is required")
+    others = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in TO_FORGET]
+    if args.forget is not None and others:
+        parser.error(f"--forget does nothing else: leave --{others[0].replace('_', '-')} out")
     return args
 
 

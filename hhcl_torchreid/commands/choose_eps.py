@@ -9,7 +9,7 @@ an identity swallows most images.
 import argparse
 from collections.abc import Sequence
 
-from ..cli import add_image_size, add_places, run_tool
+from ..cli import add_image_size, add_places, parse_paths, run_tool
 from ..features.extractor import FeatureExtractor
 from ..identities import (
     cluster_settings,
@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
         "Where nothing else is said, clustering is as in the model's training, or as it was for the features.\n\n"
         "example:\n  hhcl choose-eps --features DIR/features.npz --plot eps.png"
     )
-    options = parser.parse_args(arguments)
+    options = parse_paths(parser, arguments)
     if options.weights and not options.root:
         parser.error("--weights needs --root, the folder of images")
     return options

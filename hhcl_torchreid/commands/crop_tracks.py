@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..cli import run_tool
+from ..cli import parse_paths, run_tool
 from ..footage import crop_tracks
 from ..log import add_verbosity, answer
 
@@ -35,7 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
         help="largest share of a box that people in front of it may cover, 0 to 1 (default: %(default)s)",
     )
     add_verbosity(parser)
-    return parser.parse_args(arguments)
+    return parse_paths(parser, arguments)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:

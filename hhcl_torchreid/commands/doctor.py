@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 import logging
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -188,5 +189,5 @@ def examine(args: argparse.Namespace) -> int:
         return 1
     from ..cli import run_tool  # which imports some of them
 
-    root = Path(args.root).expanduser()
+    root = Path(os.path.expanduser(args.root))
     return run_tool(lambda: check_machine(findings, root), level=args.level) or int(findings.num_wrong > 0)

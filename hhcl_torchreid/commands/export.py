@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cli import add_image_size, run_tool
+from ..cli import add_image_size, parse_paths, run_tool
 from ..export import INPUTS, TOLERANCE, export_onnx, export_openvino, export_torchscript
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity, answer
@@ -29,7 +29,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("--out", metavar="FILE", help="to write; of openvino a folder (default: beside MODEL)")
     add_image_size(parser)
     add_verbosity(parser)
-    return parser.parse_args(arguments)
+    return parse_paths(parser, arguments)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..cli import run_tool
+from ..cli import parse_paths, run_tool
 from ..data.datasets import SyntheticMarket
 from ..log import add_verbosity, answer
 from ..rendering import (
@@ -54,7 +54,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     footage.add_argument("--people", type=int, default=FootageSettings.num_people, help="(default: %(default)s)")
     footage.add_argument("--cameras", type=int, default=FootageSettings.num_cameras, help="(default: %(default)s)")
     footage.add_argument("--seconds", type=float, default=FootageSettings.seconds, help="(default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parse_paths(parser, arguments)
     if options.root is None and options.sheet is None and options.footage is None:
         parser.error("nothing to do: give --root, --sheet or --footage")
     return options

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..cli import run_tool
+from ..cli import parse_paths, run_tool
 from ..log import add_verbosity, answer
 from ..training.comparison import draw_runs, read_run, table_of_runs
 
@@ -16,7 +16,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, its data.save_dir")
     parser.add_argument("--plot", metavar="FILE", help="also draw the curves of all, as .png or .svg")
     add_verbosity(parser)
-    return parser.parse_args(arguments)
+    return parse_paths(parser, arguments)
 
 
 def report(args: argparse.Namespace) -> None:

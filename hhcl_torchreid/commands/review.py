@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..cli import run_tool
+from ..cli import parse_paths, run_tool
 from ..identities import ReviewServer
 from ..log import add_verbosity, answer
 
@@ -18,7 +18,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     parser.add_argument("folder", metavar="DIR", help="folder of the results, the --out of hhcl assign")
     parser.add_argument("--port", type=int, default=0, help="(default: one that is free)")
     add_verbosity(parser)
-    return parser.parse_args(arguments)
+    return parse_paths(parser, arguments)
 
 
 def review(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from ..cli import add_image_size, run_tool
+from ..cli import add_image_size, parse_paths, run_tool
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity
 from ..search import search
@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
         "--out", default="log/search", metavar="DIR", help="for CSV and pictures (default: %(default)s)"
     )
     add_verbosity(parser)
-    return parser.parse_args(arguments)
+    return parse_paths(parser, arguments)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..files import FORMULA, csv_text, replacing, visible
+from ..files import FORMULA, csv_text, ordinary, replacing, visible
 
 __all__ = [
     "ANSWERS",
@@ -57,7 +57,7 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         InputError: no such file, another encoding or other columns, or a row that is no answer.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
             return corrections_in(file, path)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error

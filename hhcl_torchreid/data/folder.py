@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import expanded
 
 __all__ = ["OTHER_SUFFIXES", "SUFFIXES", "camera_names", "compile_expression", "find_images", "find_others"]
 
@@ -35,7 +36,7 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     Raises:
         InputError: no such folder, one that cannot be read, or one without an image.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         raise InputError(f"{root} is no folder: give the folder that holds the images")
     images = _files(root, SUFFIXES)
@@ -46,7 +47,7 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
 
 def find_others(root: str | os.PathLike[str]) -> list[Path]:
     """Lists the images in a folder that :func:`find_images` leaves out, because they are of no kind that is read."""
-    return _files(Path(root).expanduser(), OTHER_SUFFIXES)
+    return _files(expanded(root), OTHER_SUFFIXES)
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -94,8 +95,8 @@ def camera_names(paths: Sequence[str | os.PathLike[str]], root: str | os.PathLik
     Raises:
         InputError: no regular expression, one without a group, or one that a path does not match.
     """
-    root = Path(root).expanduser()
-    relative = [Path(path).expanduser().relative_to(root) for path in paths]
+    root = expanded(root)
+    relative = [expanded(path).relative_to(root) for path in paths]
     if not pattern:
         return [path.parts[0] if len(path.parts) > 1 else "" for path in relative]
     expression = compile_expression(pattern, _NAMED)
@@ -119,7 +120,7 @@ def compile_expression(pattern: str, name: str) -> re.Pattern[str]:
     """
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise InputError(f"{name} {pattern!r} is no regular expression: {error}") from None
 
 

@@ -4,7 +4,7 @@ import logging
 import operator
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError
@@ -48,13 +48,40 @@ def _lists_of(datamanager: Any) -> list[tuple[str, Sequence[Any]]]:
 
 
 def tell_of_unread_files(datamanager: Any) -> None:
-    """Says of each folder that images come from how many others in it were not read, because of how their names end."""
-    for name, records in _lists_of(datamanager):
+    """Says of each folder that images come from how many others in it, or in folders of it, were not read, and why."""
+    lists = _lists_of(datamanager)
+    folders_read = {os.path.dirname(path) for _, records in lists for path, *_ in records}
+    for name, records in lists:
+        for folder in sorted({os.path.dirname(path) for path, *_ in records}):
+            for deeper, count in _images_in_folders(folder, folders_read):
+                logger.warning(
+                    f"=> {name}: {count} image file(s) in {visible(deeper)} are not read, because only "
+                    f"{visible(folder)} itself is looked in: move them there, or elsewhere"
+                )
         for folder, (count, read, unread) in unread_files(path for path, *_ in records).items():
+            endings = ", ".join(repr(ending) if " " in ending else ending for ending in unread)
             logger.warning(
                 f"=> {name}: {count} image file(s) in {visible(folder)} are not read, because they end in "
-                f"{', '.join(unread)} and only {', '.join(read)} is looked for: rename or convert them"
+                f"{endings} and only {', '.join(read)} is looked for: rename or convert them"
             )
+
+
+def _images_in_folders(folder: str, folders_read: Collection[str]) -> Iterator[tuple[str, int]]:
+    """Each folder in a folder that nothing was read from, and how many files in it are named like images."""
+    if not os.path.isdir(folder):
+        return
+    with os.scandir(folder) as entries:
+        deeper = sorted(entry.path for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    for place in deeper:
+        if place not in folders_read and not any(other.startswith(f"{place}{os.sep}") for other in folders_read):
+            count = sum(_ending(name).lower().strip() in SUFFIXES + OTHER_SUFFIXES for name in os.listdir(place))
+            if count:
+                yield place, count
+
+
+def _ending(name: str) -> str:
+    """What a file's name ends with, a space behind it included."""
+    return os.path.splitext(name)[1]
 
 
 def unread_files(paths: Iterable[str]) -> Mapping[str, tuple[int, list[str], list[str]]]:
@@ -75,8 +102,10 @@ def unread_files(paths: Iterable[str]) -> Mapping[str, tuple[int, list[str], lis
     for folder, read in endings.items():
         if os.path.isdir(folder):
             names = [name for name in os.listdir(folder) if os.path.join(folder, name) not in known]
-            counts = Counter(os.path.splitext(name)[1] for name in names if not name.startswith("."))
-            unread = {e: n for e, n in counts.items() if e.lower() in SUFFIXES + OTHER_SUFFIXES and e not in read}
+            counts = Counter(_ending(name) for name in names if not name.startswith("."))
+            unread = {
+                e: n for e, n in counts.items() if e.lower().strip() in SUFFIXES + OTHER_SUFFIXES and e not in read
+            }
             if unread:
                 found[folder] = sum(unread.values()), sorted(read), sorted(unread)
     return found

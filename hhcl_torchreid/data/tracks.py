@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..files import visible
+from ..files import expanded, visible
 from .folder import camera_names, compile_expression
 
 __all__ = ["TABLE", "Sighting", "find_sightings", "warn_of_folders_like_tracks"]
@@ -63,7 +63,7 @@ def find_sightings(
         InputError: two sources at once; an expression without the groups, or that a path does not match; a table that
             is none, or with missing files, doubled rows or frames that are no numbers; two boxes of a track in a frame.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     relative = [path.relative_to(root).as_posix() for path in paths]
     if camera_regex and track_regex:
         raise InputError("a camera's and a track's expression are both given: give the latter alone, with all groups")

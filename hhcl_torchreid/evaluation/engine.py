@@ -8,6 +8,7 @@ import torchreid
 from torch import Tensor
 
 from .. import distributed
+from ..clustering.neighbors import check_features
 from ..data.loader import TestBatches, make_test_loaders
 from ..data.records import check_records, tell_of_unread_files
 from ..errors import explain_out_of_memory
@@ -109,4 +110,6 @@ class RetrievalEngine(torchreid.engine.Engine):
         """Features, identities and cameras of a query or gallery set, by torchreid's hooks."""
         batches = progress_bar(loader, desc=f"extract {split} features", unit="batch", leave=False)
         parsed = (self.parse_data_for_eval(data) for data in batches)
-        return TestSet.gather((self.extract_features(images), *others) for images, *others in parsed)
+        found = TestSet.gather((self.extract_features(images), *others) for images, *others in parsed)
+        check_features(found.features)  # what is no number is ranked too, and gives an mAP like any other
+        return found

@@ -1,6 +1,7 @@
 """Features of images that are files, arrays or tensors, from a model that has been trained."""
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,8 +118,9 @@ class FeatureExtractor:
     ) -> None:
         self.model, trained_on = _load_model(model_name, model_path, image_size, verbose)
         self.image_size = trained_on.image_size
-        self.pixel_mean = _three_numbers(trained_on.pixel_mean if pixel_mean is None else pixel_mean, "mean")
-        self.pixel_std = _three_numbers(trained_on.pixel_std if pixel_std is None else pixel_std, "standard deviation")
+        mean = trained_on.pixel_mean if pixel_mean is None else pixel_mean
+        std = trained_on.pixel_std if pixel_std is None else pixel_std
+        self.pixel_mean, self.pixel_std = _three_numbers(mean, "mean"), _three_numbers(std, "standard deviation", 1e-6)
         if not pixel_norm:
             self.pixel_mean, self.pixel_std = [0.0] * 3, [1.0] * 3
         if trained_on.config is not None:
@@ -345,13 +347,14 @@ def _height_and_width(size: Sequence[int] | int) -> tuple[int, int]:
     return height, width
 
 
-def _three_numbers(values: Any, name: str) -> list[float]:
+def _three_numbers(values: Any, name: str, least: float = -math.inf) -> list[float]:
     if (
         not isinstance(values, Sequence | np.ndarray)
         or len(values) != 3
-        or not all(isinstance(value, Real) for value in values)
+        or not all(isinstance(value, Real) and math.isfinite(value) and float(value) >= least for value in values)
     ):
-        raise InputError(f"the pixels' {name} is {values!r}: give three numbers, for red, green and blue")
+        at_least = f" of at least {least:g}" if math.isfinite(least) else ""
+        raise InputError(f"the pixels' {name} is {values!r}: give three numbers{at_least}, for red, green and blue")
     return list(values)
 
 

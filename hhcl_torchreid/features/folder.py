@@ -13,7 +13,7 @@ from torch import Tensor
 from ..clustering.neighbors import check_features
 from ..data.folder import find_images, find_others
 from ..errors import InputError
-from ..files import replacing
+from ..files import expanded, replacing
 from .extractor import FeatureExtractor
 from .saved import open_arrays
 
@@ -74,7 +74,7 @@ def features_of_folder(
     Raises:
         InputError: no such folder, no image in it that can be read, or a model whose features are no numbers.
     """
-    root = Path(folder).expanduser()
+    root = expanded(folder)
     paths = find_images(root)
     names = np.array([path.relative_to(root).as_posix() for path in paths], dtype=np.str_)
     states = np.array([_state(path) for path in paths], dtype=np.int64).reshape(-1, 2)
@@ -109,15 +109,16 @@ def features_of_folder(
 
 def beside(folder: str | os.PathLike[str]) -> Path:
     """The file beside a folder that keeps its features."""
-    resolved = Path(folder).expanduser().resolve()
+    resolved = expanded(folder).resolve()
     return resolved.parent / f"{resolved.name}.features.npz"
 
 
 def _places(folder: Path) -> list[Path]:
     """Where the features may be kept, the best place first."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    caches = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return [beside(folder), caches / "hhcl_torchreid" / f"{digest}.features.npz"]
+    in_cache = [caches / "hhcl_torchreid" / f"{digest}.features.npz"] if caches.is_absolute() else []
+    return [beside(folder), *in_cache]
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -11,10 +11,10 @@ import numpy as np
 from filelock import FileLock
 
 from ..errors import InputError
-from ..files import FORMULA, csv_text, replacing, writing
+from ..files import FORMULA, csv_text, ordinary, replacing, writing
 from ..log import progress_bar
 from .boxes import Boxes, covered_shares
-from .mot import read_tracks, write_tracks
+from .mot import LARGEST, read_tracks, write_tracks
 from .video import read_frames
 
 __all__ = ["COLUMNS", "CropSummary", "crop_tracks", "tracks_file"]
@@ -186,7 +186,7 @@ def _choose(
     limits = np.array([width, height, width, height])
     corners = np.clip(np.rint(np.hstack([boxes.box[:, :2], boxes.ends])), 0, limits).astype(np.int64)
     covered = covered_shares(boxes)
-    is_between = (boxes.frame - 1) % every != 0
+    is_between = (boxes.frame - 1) % min(every, LARGEST) != 0
     _, first, track = np.unique(boxes.track, return_index=True, return_inverse=True)
     is_between[first[np.bincount(track, ~is_between) == 0]] = False
     wrong = {
@@ -220,7 +220,9 @@ def _begin(crops: _Crops, out: Path) -> np.ndarray:
     stale += [row for key, row in begun.items() if key not in rows and key not in published]
     with writing(out, option="--out"):
         for row in stale:
-            (out / row[0]).unlink(missing_ok=True)
+            # Whatever path the table of a stopped run has: nothing else than a crop of this camera is taken away.
+            if PurePosixPath(row[0]).parts[:-2] == (crops.camera,) and ".." not in PurePosixPath(row[0]).parts:
+                (out / row[0]).unlink(missing_ok=True)
     if any(missing):
         _write_table(plan, rows)
     return np.array(missing)
@@ -233,7 +235,7 @@ def _box(row: Row | None) -> Row | None:
 def _is_whole(path: Path) -> bool:
     """Whether a file begins and ends as a JPEG file does."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=ordinary) as file:
             begin = file.read(2)
             file.seek(-2, os.SEEK_END)
             return begin + file.read() == b"\xff\xd8\xff\xd9"
@@ -271,7 +273,7 @@ def _read_table(path: Path) -> dict[Key, Row]:
     if not path.exists():
         return {}
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
             columns, *rows = csv.reader(file)
         if tuple(columns) != COLUMNS:
             raise ValueError

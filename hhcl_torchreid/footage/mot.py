@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import ordinary, replacing
 from .boxes import Boxes
 
 __all__ = ["read_tracks", "write_tracks"]
@@ -76,7 +76,8 @@ def write_tracks(path: str | os.PathLike[str], boxes: Boxes, option: str = "--ou
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb", opener=ordinary) as file:
+            text = file.read().decode("utf-8-sig")
     except OSError as error:
         raise InputError(
             f"cannot read the tracks in {path}: {error.strerror or error}; give a tracker's file"

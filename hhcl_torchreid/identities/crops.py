@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..features.extractor import FeatureExtractor
 from ..features.folder import features_of_folder
 from ..features.saved import load_features, load_settings
+from ..files import expanded
 from ..labels import Images
 
 __all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
@@ -67,7 +68,7 @@ def crops_from_images(
     Raises:
         InputError: no such folder, no image in it, none that can be read, or what ``find_sightings`` refuses.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     images = find_images(root)
     sightings = find_sightings(images, root, camera_regex, track_regex)  # what fails is told before the work
     warn_of_folders_like_tracks(sightings, root)
@@ -101,7 +102,7 @@ def crops_from_features(
     Raises:
         InputError: no such file, another kind of file, images that are not there, or expressions as above.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     saved = load_features(path)
     missing = [name for name in saved.paths if Path(name).is_absolute() or not (root / name).is_file()]
     if missing:

@@ -13,7 +13,7 @@ from ..data.tracks import Sighting, find_sightings
 from ..errors import InputError
 from ..features.folder import beside
 from ..features.saved import load_features, load_settings, save_features
-from ..files import csv_text, replacing, visible, writing
+from ..files import csv_text, expanded, ordinary, replacing, visible, writing
 from .assignment import compare_with_centroids
 from .crops import Crops
 from .numbers import load_earlier, load_names
@@ -44,7 +44,7 @@ def forget_identity(
     Raises:
         InputError: no such identity, or a folder that cannot be read or written.
     """
-    folder, root = Path(folder), Path(root).expanduser()
+    folder, root = Path(folder), expanded(root)
     earlier, names = load_earlier(folder), load_names(folder)
     if earlier is None:
         raise InputError(f"{folder} holds no identities.csv: give the folder of an assignment as --out")
@@ -95,8 +95,11 @@ def _forget_answers(path: Path, gone: Sequence[str]) -> list[Correction]:
 def _forget_changes(path: Path, number: int) -> None:
     if not path.exists():
         return
-    with open(path, encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
+    try:
+        with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
+            header, *rows = csv.reader(file)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} is no table of changes that this program wrote: move it away") from error
     stay = [row for row in rows if str(number) not in row[1:3]]
     with replacing(path, option=OPTION) as file:
         file.write(csv_text(header, stay))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..features.saved import open_arrays
-from ..files import csv_text, replacing, writing
+from ..files import csv_text, ordinary, replacing, writing
 from .assignment import OUTLIER
 
 __all__ = [
@@ -81,7 +81,7 @@ def load_earlier(folder: str | Path) -> Earlier | None:
     if not path.exists():
         return None
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
             identity = {
                 PurePosixPath(row["path"]).as_posix(): OUTLIER if row["identity"] == "outlier" else _number_in(row)
                 for row in csv.DictReader(file, strict=True)
@@ -111,7 +111,7 @@ def load_names(folder: str | Path) -> dict[int, str]:
     if not path.exists():
         return {}
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
             return {_number_in(row): row["name"] for row in csv.DictReader(file, strict=True)}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(

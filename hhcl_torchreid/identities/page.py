@@ -16,7 +16,7 @@ from torch import Tensor
 from ..data.images import UNREADABLE, open_image
 from ..data.tracks import Sighting
 from ..errors import InputError
-from ..files import replacing, replacing_folder
+from ..files import ordinary, replacing, replacing_folder
 from ..log import progress_bar
 from .assignment import Identities
 from .questions import Question
@@ -117,11 +117,24 @@ def read_page(folder: str | Path) -> dict[str, Any]:
         InputError: there is none.
     """
     try:
-        text = Path(folder, DATA).read_text(encoding="ascii")
+        with open(Path(folder, DATA), encoding="ascii", opener=ordinary) as file:
+            text = file.read()
         data: dict[str, Any] = json.loads(text.removeprefix(ASSIGNED).removesuffix(";\n"))
-    except (OSError, ValueError) as error:
+        _check_data(data)
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise InputError(f"{folder} holds no page of identities: give the --out of an assignment") from error
     return data
+
+
+def _check_data(data: Any) -> None:
+    """Stops where data that were changed by hand lack what is read back."""
+    paths, texts, places = data["path"], [data["images"], data["id"]], []
+    for answer, image, other, name in data["answers"]:
+        texts += [answer, name]
+        places += [image, other]
+    is_text = isinstance(paths, list) and all(isinstance(text, str) for text in (*paths, *texts))
+    if not is_text or any(not isinstance(place, int) or not -1 <= place < len(paths) for place in places):
+        raise TypeError
 
 
 def _numbered(values: Sequence[Any]) -> tuple[list[Any], list[int]]:

@@ -23,6 +23,7 @@ from ..data.corrections import (
     write_corrections,
 )
 from ..errors import InputError
+from ..files import ordinary
 from .page import DATA, page_script, read_page
 
 __all__ = ["ReviewServer"]
@@ -166,7 +167,10 @@ class _Request(BaseHTTPRequestHandler):
             if path == DATA:
                 return self._send(200, self.server.opened().encode("ascii"), "text/javascript")
             file = self.server.result.file(path)
-            content = file.read_bytes() if file else None
+            content = None
+            if file:
+                with open(file, "rb", opener=ordinary) as opened:
+                    content = opened.read()
         except (OSError, ValueError, InputError) as error:  # a name with a zero in it is a ValueError
             return self._answer(404, str(error))
         if file is None or content is None:

@@ -31,7 +31,7 @@ __all__ = [
     "register_backbone",
 ]
 
-MOST_PIXELS = 2**24
+MOST_PIXELS = 2**22
 """Of an image: a ResNet-50 takes some 25 GB for one of that size."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

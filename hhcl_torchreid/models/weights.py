@@ -114,7 +114,7 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
         way_out = way_out if seems_to_be in (None, model.name) else f"set model.name {seems_to_be}"
         raise InputError(f"{path} does not hold weights of this {model.name} ({mismatch}): {way_out}")
     taken = {key: value for key, value in weights.items() if key in own}
-    _check_numbers(taken, path)
+    _check_numbers(taken, own, path)
     model.load_state_dict(taken, strict=False)
     missing = [key for key in own if key not in weights and not key.endswith(".num_batches_tracked")]
     if missing:
@@ -281,8 +281,15 @@ def _settings_to_take(found: Translation, model: ReIDModel) -> str:
     return f"set {' '.join(f'model.{key} {there[key]}' for key in other)}, as the file's network has"
 
 
-def _check_numbers(weights: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+def _check_numbers(
+    weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: str | os.PathLike[str]
+) -> None:
     for key, value in weights.items():
+        if value.is_complex() or value.is_floating_point() < own[key].is_floating_point():
+            raise InputError(
+                f"{path} holds {str(value.dtype).removeprefix('torch.')} for {key}, of which too little is left as "
+                f"{str(own[key].dtype).removeprefix('torch.')}: save the weights as they were trained, or dequantised"
+            )
         if value.is_meta:
             raise InputError(f"{path} holds no numbers for {key}, saved on the meta device: save it on the CPU")
         if value.is_floating_point() and not value.isfinite().all():

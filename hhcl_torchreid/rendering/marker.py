@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import ordinary
 from .settings import FootageSettings, RenderingSettings
 
 __all__ = ["check_same_rendering", "differences", "write_marker"]
@@ -63,9 +64,10 @@ def check_same_rendering(folder: Path, settings: RenderingSettings | FootageSett
 
 def _read_arguments(folder: Path) -> dict:
     try:
-        marker = json.loads((folder / MARKER).read_text())
-        version, arguments = marker["renderer"], marker["arguments"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        with open(folder / MARKER, opener=ordinary) as file:
+            marker = json.loads(file.read())
+        version, arguments = marker["renderer"], dict(marker["arguments"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder} was not made by this renderer (it has no readable {MARKER}): choose another root, or delete it"
         ) from error

@@ -25,6 +25,10 @@ MARKET1501_SIZE: dict[str, Any] = {
 """Settings that give exactly as many identities and images as Market-1501 has."""
 
 
+LARGEST = {"height": 4096, "width": 4096, "num_people": 10_000, "num_cameras": 1000, "seconds": 86_400}
+"""What no machine renders more of in a day."""
+
+
 @dataclass(frozen=True)
 class RenderingSettings:
     """Everything that a rendered data set depends on; the defaults are the demo's.
@@ -90,6 +94,7 @@ class RenderingSettings:
         value = getattr(self, name)
         if not isinstance(value, int) or value < least:
             raise InputError(f"{name} is {value!r}: give a whole number of at least {least}")
+        _check_at_most(name, value)
 
     def _check_shares(self) -> None:
         shares = self.camera_shares
@@ -106,6 +111,12 @@ class RenderingSettings:
             raise InputError(
                 f"{name} is ({low}, {high}): give (lowest, highest) with {least} <= lowest <= highest <= {most}"
             )
+
+
+def _check_at_most(name: str, value: float) -> None:
+    most = LARGEST.get(name)
+    if most is not None and value > most:
+        raise InputError(f"{name} is {value!r}: give a number of at most {most}")
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,7 @@ class FootageSettings:
             if not value >= smallest or (name != "seconds" and not isinstance(value, int)):
                 kind = "number" if name == "seconds" else "whole number"
                 raise InputError(f"{name} is {value!r}: give a {kind} of at least {smallest}")
+            _check_at_most(name, value)
         if self.light not in LIGHTS:
             raise InputError(f"light is {self.light!r}: choose one of {', '.join(LIGHTS)}")
 

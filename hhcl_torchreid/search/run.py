@@ -11,7 +11,7 @@ from ..data.tracks import find_sightings
 from ..errors import InputError
 from ..features.extractor import FeatureExtractor
 from ..features.folder import FolderFeatures, beside, features_of_folder
-from ..files import check_folder, csv_text, replacing, visible
+from ..files import check_folder, csv_text, expanded, replacing, visible
 from ..log import answer
 from .pictures import draw_rankings
 from .ranking import Ranking, rank
@@ -83,7 +83,7 @@ def _tracks_of(
 def _find_queries(queries: Sequence[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for query in queries:
-        path = Path(query).expanduser()
+        path = expanded(query)
         if path.is_dir():
             found += find_images(path)
         elif path.is_file():

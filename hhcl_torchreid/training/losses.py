@@ -64,7 +64,8 @@ class Losses:
         """
         iteration = iteration or len(self.values)
         # The first step of an epoch begins from weights that were looked at.
-        way_out = "lower train.lr" if iteration > 1 else "raise hhcl.temperature, or lower the weights in hhcl"
+        way_out = "raise hhcl.temperature, or lower the weights in hhcl"
+        way_out = f"lower train.lr, or {way_out}" if iteration > 1 else way_out
         return InputError(
             f"training gave {found} at epoch {history.current['epoch']}, iteration {iteration}, learning rate "
             f"{history.current['lr']:g}: {way_out}; the last good checkpoint, of {history.last['epoch']} epochs, is "

@@ -127,6 +127,20 @@ def test_files_that_a_glob_does_not_find_are_told(tmp_path, capsys, dataset, spl
     assert len(lines) == 1 and f"4 image file(s) in {part}" in lines[0] and ".JPG, .jpeg, .png, .tif" in lines[0]
 
 
+def test_folders_in_a_folder_and_names_with_a_space_behind_are_told(tmp_path, capsys):
+    part = write_market(tmp_path, people=3) / "query"
+    images = sorted(part.iterdir())
+    for place in ("deeper", ".hidden"):
+        (part / place).mkdir()
+    images[0].rename(part / "deeper" / images[0].name)
+    images[1].rename(part / ".hidden" / images[1].name)
+    images[2].rename(part / f"{images[2].name} ")
+    tell_of_unread_files(datamanager(tmp_path))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "are not read" in line]
+    assert len(lines) == 2 and f"1 image file(s) in {part / 'deeper'} are not read" in lines[0]
+    assert "1 image file(s)" in lines[1] and "'.jpg '" in lines[1] and "only .jpg is looked for" in lines[1]
+
+
 def test_nothing_is_told_where_all_is_read(tmp_path, capsys):
     folder = write_market(tmp_path)
     write_image(folder / "bounding_box_test" / "-1_c1s1_000001_00.jpg")  # junk, left out by Market-1501's own protocol

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import re
+import resource
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -14,6 +16,7 @@ from pathlib import Path
 import assign_identities
 import choose_eps
 import numpy as np
+import psutil
 import pytest
 import render_people
 import search
@@ -21,9 +24,12 @@ import torch
 from crops import save_image, save_model
 from hostile import assert_one_sentence, call_train
 
+from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.cli import run_tool
+from hhcl_torchreid.commands import load
+from hhcl_torchreid.commands import main as hhcl
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.models import check_input_size
+from hhcl_torchreid.models import build_model, check_input_size
 
 REPOSITORY = Path(__file__).parents[2]
 COMMANDS = sorted((REPOSITORY / "hhcl_torchreid" / "commands").glob("[a-z]*.py"))
@@ -45,7 +51,7 @@ def crops(tmp_path):
 
 @pytest.mark.parametrize("tool", COMMANDS + TOOLS, ids=lambda tool: f"{tool.parent.stem}-{tool.stem}")
 def test_every_tool_ends_as_the_others_do(tool):
-    is_a_command = r"from hhcl_torchreid\.commands\.\w+ import main\b"
+    is_a_command = r"command = load\(\"[\w-]+\"\)"
     assert re.search(rf"return run_tool\(|{is_a_command}", tool.read_text(encoding="utf-8"))
 
 
@@ -63,16 +69,114 @@ def raising(error):
         (lambda: raising(RuntimeError("can't start new thread")), "out of memory"),
         (lambda: raising(OSError(errno.ENOSPC, "No space left on device")), "No space left on device: free some"),
         (lambda: raising(DeprecationWarning("old\nname")), "DeprecationWarning: old name; python without -W error"),
+        (
+            lambda: raising(OSError(errno.EIO, "Input/output error")),
+            "Input/output error: free some space there",
+        ),
+        (lambda: Path("a" * 300).stat(), f"cannot use {'a' * 300}: File name too long; give another path"),
+        (lambda: raising(OSError(errno.EMFILE, "Too many open files")), "Too many open files: raise the limit of open"),
+        (lambda: raising(BlockingIOError(errno.EAGAIN, "Resource unavailable")), "processes (ulimit -u)"),
+        (lambda: raising(RuntimeError("received 0 items of ancdata")), "open files (ulimit -n)"),
+        (
+            lambda: raising(RuntimeError("Caught\nRuntimeError: unable to write to file </torch_7>: x")),
+            "error: Runtime",
+        ),
+        (lambda: raising(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")), "/dev/shm"),
     ],
-    ids=range(7),
+    ids=range(14),
 )
 def test_what_a_machine_or_python_lacks_is_a_sentence(capsys, work, named):
     code = run_tool(work)
     assert_one_sentence(code, capsys.readouterr().err, named)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "~nobody-of-this-name/crops"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("assign", "--weights", "MODEL", "--root", "PATH", "--out", "OUT"),
+        ("assign", "--weights", "MODEL", "--root", "CROPS", "--out", "OUT", "--into", "PATH"),
+        ("search", "--weights", "MODEL", "--query", "PATH", "--gallery", "CROPS", "--out", "OUT"),
+        ("search", "--weights", "MODEL", "--query", "CROPS", "--gallery", "PATH", "--out", "OUT"),
+        ("report", "PATH"),
+        ("review", "PATH"),
+        ("choose-eps", "--features", "PATH"),
+        ("crop-tracks", "--video", "PATH", "--tracks", "PATH", "--camera", "a", "--out", "OUT"),
+    ],
+    ids=" ".join,
+)
+def test_paths_that_no_system_takes_and_homes_of_nobody(model, crops, tmp_path, capsys, words, name):
+    places = {"PATH": name, "CROPS": str(crops), "MODEL": str(model), "OUT": str(tmp_path / "out")}
+    code = hhcl([places.get(word, word) for word in words])
+    assert_one_sentence(code, capsys.readouterr().err, name)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "assign --weights MODEL --root CROPS --out OUT",
+        "assign --features MODEL --root CROPS --out OUT --into OUT --corrections MODEL --mot-out OUT",
+        "search --weights MODEL --query CROPS OUT --gallery CROPS --out OUT",
+        "choose-eps --features MODEL --plot OUT",
+        "export --weights MODEL --out OUT",
+        "crop-tracks --video CROPS --tracks MODEL --camera CROPS --out OUT",
+        "render --root OUT --sheet OUT",
+        "render --footage OUT",
+        "report OUT --plot OUT",
+        "review OUT",
+    ],
+)
+def test_an_empty_path_is_not_the_working_directory(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    words = words.split()
+    for place, word in enumerate(words):
+        if word in ("MODEL", "CROPS", "OUT"):
+            with pytest.raises(SystemExit) as ended:
+                hhcl([*words[:place], "", *words[place + 1 :]])
+            assert ended.value.code == 2 and "empty" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--root OUT --height 1000000000", "height is 1000000000: give a number of at most"),
+        ("--root OUT --width 5000", "width is 5000: give a number of at most"),
+        ("--footage OUT --seconds 1e30", "seconds is 1e+30: give a number of at most"),
+        ("--footage OUT --seconds inf", "seconds is inf"),
+        ("--footage OUT --seconds nan", "seconds is nan"),
+        ("--footage OUT --people 1000000000", "num_people is 1000000000"),
+        ("--footage OUT --cameras 1000000000", "num_cameras is 1000000000"),
+    ],
+)
+def test_what_no_machine_renders(capsys, tmp_path, words, named):
+    code = hhcl(["render", *words.replace("OUT", str(tmp_path / "out")).split()])
+    assert_one_sentence(code, capsys.readouterr().err, named)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_working_directory_that_is_gone(model, tmp_path, capsys, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code = hhcl(["assign", "--weights", str(model), "--root", "crops", "--out", "out"])
+    assert_one_sentence(code, capsys.readouterr().err, "the working directory is gone")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "a\x1b[2Jscreen", "\r\x85\u2028\x7f"])
+def test_a_message_is_one_line_whatever_names_are_in_it(capsys, name):
+    code = run_tool(lambda: raising(InputError(f"no {name}: give another")))
+    error = capsys.readouterr().err
+    assert_one_sentence(code, error)
+    assert error.count("\n") == len(error.splitlines()) == 1 and error.strip().isprintable()
+
+
 def test_other_errors_are_not_hidden():
-    for error in (RuntimeError("a mistake of ours"), OSError(errno.ENOENT, "no file"), KeyError("x")):
+    for error in (
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0."),
+        OSError(errno.ENOENT, "no file"),
+        KeyError("x"),
+    ):
         with pytest.raises(type(error)):
             run_tool(lambda error=error: raising(error))
 
@@ -226,3 +330,60 @@ def test_a_first_checkpoint_goes_on_with_statistics_of_its_own(make_engine, tmp_
     for name, value in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], value), name
     assert json.dumps(again.history.lines[1]["loss"]) == json.dumps(whole.history.lines[1]["loss"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has no limit of address space that counts")
+def test_a_limit_that_leaves_libraries_no_room_is_told_before_the_work(capsys):
+    used, limits = psutil.Process().memory_info().vms, resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (600 << 20), limits[1]))
+    try:
+        code = run_tool(lambda: raising(KeyError("the work has begun")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert_one_sentence(code, capsys.readouterr().err, "address space", "ulimit -v")
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + (1100 << 20), limits[1]))
+    try:
+        assert run_tool(lambda: None) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        SystemError("error return without exception set"),
+    ],
+)
+@pytest.mark.parametrize("start", ["hhcl", "tool"])
+def test_too_little_memory_to_import_what_a_command_needs(capsys, monkeypatch, start, error):
+    class Full:
+        """Where Python looks for modules, on a machine without room for one more."""
+
+        def find_spec(self, name, path=None, target=None):
+            if name == "hhcl_torchreid.commands.report":
+                raise error
+
+    monkeypatch.delitem(sys.modules, "hhcl_torchreid.commands.report", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Full(), *sys.meta_path])
+    if start == "hhcl":
+        code = hhcl(["report", "log"])
+    else:
+        with pytest.raises(SystemExit) as ended:
+            load("report")
+        code = ended.value.code
+    assert_one_sentence(code, capsys.readouterr().err, "cannot start", "ulimit -v")
+
+
+@pytest.mark.parametrize("spoil", [torch.Tensor.zero_, lambda weights: weights.mul_(1e25)], ids=["zero", "overflow"])
+def test_features_that_are_none_are_not_tested(data_root, tmp_path, capsys, spoil):
+    network = build_model("osnet_x0_25", pretrained=False)
+    for weights in network.parameters():
+        spoil(weights.data)
+    save_checkpoint({"state_dict": network.state_dict(), "model_name": network.name}, tmp_path / "spoilt.pth")
+    weights = {"model.name": network.name, "model.load_weights": str(tmp_path / "spoilt.pth")}
+    code = call_train(data_root, tmp_path / "log", {**weights, "test.evaluate": True})
+    captured = capsys.readouterr()
+    assert_one_sentence(code, captured.err, "give other weights")
+    assert "mAP" not in captured.out

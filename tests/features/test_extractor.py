@@ -278,6 +278,11 @@ class TestSettings:
         ]
         assert_close(changed(paths[0])[0], slow_features(paths[0], trained[1], 80, 40, [0.1] * 3, [0.5] * 3))
 
+    @pytest.mark.parametrize("values", [[0.2, 0.2, 0.0], [0.2, 0.2, -1.0], [0.2, 0.2, float("nan")], [1, 2], "abc"])
+    def test_a_deviation_that_nothing_can_be_divided_by(self, trained, values):
+        with pytest.raises(InputError, match=r"standard deviation is .*: give three numbers of at least 1e-06"):
+            FeatureExtractor(model_path=trained[0], pixel_std=values, device="cpu", verbose=False)
+
     def test_what_is_as_in_training_is_not_warned_of(self, trained):
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -9,6 +9,7 @@ from clips import HEIGHT, WIDTH, files_below, write_boxes, write_video
 
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.footage import covered_shares, crop_tracks, read_frames, read_tracks
+from hhcl_torchreid.footage.cropping import COLUMNS
 
 
 def rows_of(folder):
@@ -73,6 +74,13 @@ def test_every_min_height_and_max_covered(video, tracks, tmp_path):
     assert sum(summary.left_out.values()) == len(boxes) - 3
     looser = crop_tracks(video, tracks, "c1", tmp_path / "looser", every=3, min_height=1, max_covered=0.2)
     assert 3 < looser.num_crops < crop_tracks(video, tracks, "c1", tmp_path / "loose", every=3, min_height=1).num_crops
+
+
+@pytest.mark.parametrize("every", [10**4, 2**63, 10**30])
+def test_of_an_every_beyond_the_video_each_track_keeps_its_first(video, tracks, tmp_path, every):
+    crop_tracks(video, tracks, "c1", tmp_path, every=every)
+    boxes = read_tracks(tracks)
+    assert names_of(tmp_path) == [("c1", t, int(boxes.frame[boxes.track == t].min())) for t in np.unique(boxes.track)]
 
 
 def test_a_track_between_all_frames_that_are_kept_keeps_its_first(video, tmp_path):
@@ -190,3 +198,17 @@ def test_a_folder_that_cannot_be_written(video, tracks, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*--out"):
         crop_tracks(video, tracks, "c1", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "path", ["../victim.jpg", "{victim}", "c1/../../victim.jpg", "c2/0001/000001.jpg", "crops.csv"]
+)
+def test_what_a_table_of_a_stopped_run_names_elsewhere_stays(video, tracks, tmp_path, path):
+    victim, out = tmp_path / "victim.jpg", tmp_path / "out"
+    victim.write_bytes(b"somebody's")
+    (out / "c2" / "0001").mkdir(parents=True)
+    (out / "c2" / "0001" / "000001.jpg").write_bytes(b"another camera's")
+    (out / ".c1.crops.csv").write_text(f"{','.join(COLUMNS)}\n{path.format(victim=victim)},c1,99,99,1,1,9,9,,0.000\n")
+    crop_tracks(video, tracks, "c1", out)
+    assert victim.read_bytes() == b"somebody's" and len(rows_of(out)) == 18
+    assert (out / "c2" / "0001" / "000001.jpg").read_bytes() == b"another camera's"

@@ -438,6 +438,14 @@ def holds(folder, *texts):
     return found
 
 
+@pytest.mark.parametrize("other", ["--export=csv", "--eps=0.5", "--into=earlier", "--weights=model.pth"])
+def test_forgetting_does_nothing_else(call, capsys, other):
+    with pytest.raises(SystemExit) as ended:
+        call(other, features=None, forget="1")
+    assert ended.value.code == 2
+    assert f"--forget does nothing else: leave {other.split('=')[0]} out" in capsys.readouterr().err
+
+
 def test_a_person_is_forgotten_everywhere(call, tmp_path, root):
     a, b = one_of(root, 2), one_of(root, 3)
     answers = write_answers(

@@ -85,6 +85,15 @@ class TestLoadWeights:
         assert all(value.dtype != torch.float16 for value in target.state_dict().values())
         torch.testing.assert_close(target.state_dict(), source.state_dict(), atol=1e-3, rtol=1e-3)
 
+    @pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+    def test_weights_of_which_a_part_would_be_lost(self, source, target, tmp_path, dtype):
+        before = {key: value.clone() for key, value in target.state_dict().items()}
+        poorer = {key: value.to(dtype) for key, value in source.state_dict().items()}
+        name = str(dtype).removeprefix("torch.")
+        with pytest.raises(InputError, match=rf"w.pth holds {name} for \S+, of which too little is left as float32"):
+            load_weights(target, write(tmp_path / "w.pth", poorer))
+        assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
     @pytest.mark.parametrize(
         ("other", "settings", "mismatch"),
         [

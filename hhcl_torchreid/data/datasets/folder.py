@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torchreid
 
 from ...errors import InputError
+from ...files import expanded
 from ..folder import SUFFIXES, find_images, find_others
 from ..screening import LeftOut, screen_images
 from ..tracks import TABLE, Sighting, find_sightings, warn_of_folders_like_tracks
@@ -60,7 +61,7 @@ class FolderOfCrops(torchreid.data.ImageDataset):
     _junk_pids: ClassVar[list[int]] = [0, -1]
 
     def __init__(self, root: str = "", mode: str = "train", combineall: bool = False, **kwargs: Any) -> None:
-        folder = Path(root).expanduser()
+        folder = expanded(root)
         tests = [folder / "query", folder / "gallery"]
         query: list[tuple[str, int, int]] = []
         gallery: list[tuple[str, int, int]] = []
