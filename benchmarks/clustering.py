@@ -343,7 +343,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar=("QUERIES", "GALLERY"),
         help="measure test-time re-ranking of so many images in place of pseudo labels",
     )
-    parser.add_argument("--tracks", type=int, nargs="+", default=[], help="measure the labels of so many tracks instead")
+    parser.add_argument(
+        "--tracks", type=int, nargs="+", default=[], help="measure the labels of so many tracks instead"
+    )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each measurement; the fastest counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results there")
