@@ -14,12 +14,16 @@ The lines of the table, by the code that they measure:
     re-ranking      ours, of queries against a gallery
     torchreid       torchreid's re-ranking of the same
 
+With --tracks it is the labels of tracks that are measured, 20 frames nearly alike each: people pass six cameras several
+times, four are seen at once on average, and every twentieth track shows another person from its middle on.
+
 Examples:
     python benchmarks/clustering.py
     python benchmarks/clustering.py --images 10000 100000 --dimensions 512 --json clustering.json
     python benchmarks/clustering.py --official path/to/HHCL-ReID
     python benchmarks/clustering.py --device cuda --images 12936 100000 1000000 --official path/to/HHCL-ReID
     python benchmarks/clustering.py --rerank 11659 82161 --epochs late
+    python benchmarks/clustering.py --tracks 10000 30000 100000 --dimensions 128
 """
 
 import argparse
@@ -45,14 +49,20 @@ from torch import Tensor
 from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, re_ranking
 from hhcl_torchreid.clustering.neighbors import rows_at_once
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.labels import Images
 from hhcl_torchreid.labels.clusters import PseudoLabeler
 from hhcl_torchreid.stopwatch import Stopwatch
 
 # Strength of camera shifts and of noise beside identities of strength one.
 EPOCHS = {"early": (0.9, 1.4), "late": (0.25, 0.45)}
 MIN_SAMPLES = 4
+CAMERAS = 6
+FRAMES, AT_ONCE, SWITCHED = 20, 4, 20
+"""Frames of a track, tracks that a camera sees at once on average, and one track in so many that holds two people."""
 COLUMNS = ["images", "epoch", "code", "neighbors", "graph", "dbscan", "total", "megabytes", "clusters", "outliers"]
 COLUMNS += ["same labels"]
+COLUMNS_OF_TRACKS = ["tracks", "epoch", "find", "neighbors", "graph", "dbscan", "parts", "total", "megabytes"]
+COLUMNS_OF_TRACKS += ["clusters", "outliers", "eps"]
 AUTHORS_FILE = "hhcl/utils/faiss_rerank.py"
 Record = dict[str, Any]
 Labels = NDArray[np.int64]
@@ -71,14 +81,42 @@ def make_features(num_images: int, dimensions: int, epoch: str, seed: int, devic
     identities = torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)[:num_images]).to(device)
     # What tells people apart, and cameras, has far fewer dimensions than the features.
     rank = min(64, dimensions)
-    cameras = torch.randint(6, (num_images,), generator=generator, device=device)
+    cameras = torch.randint(CAMERAS, (num_images,), generator=generator, device=device)
     content = normal(int(identities[-1]) + 1, rank)[identities]
-    content += camera_strength * normal(6, rank)[cameras]
+    content += camera_strength * normal(CAMERAS, rank)[cameras]
     content += noise_strength * normal(num_images, rank)
     features = content[torch.randperm(num_images, generator=generator, device=device)]
     features = features @ (normal(rank, dimensions) / rank**0.5)
     features += normal(num_images, dimensions).mul_(0.3)
     return features.div_(torch.linalg.vector_norm(features, dim=1, keepdim=True))
+
+
+def make_tracks(num_tracks: int, dimensions: int, epoch: str, seed: int) -> tuple[Tensor, Images]:
+    """Unit rows of the frames of tracks, ``(FRAMES * num_tracks, dimensions)``, and what is known of them."""
+    camera_strength, noise_strength = EPOCHS[epoch]
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    passes = rng.gamma(1.9, 4, num_tracks).round().clip(1, 40).astype(np.int64)
+    people = torch.from_numpy(rng.permutation(np.repeat(np.arange(num_tracks), passes)[:num_tracks]))
+    cameras = torch.randint(CAMERAS, (num_tracks,), generator=generator)
+    begins = torch.randint(max(1, FRAMES * num_tracks // (CAMERAS * AT_ONCE)), (num_tracks,), generator=generator)
+    # Each frame is of the person of its track; the later ones of some, of the next track's.
+    of_frames = people.repeat_interleave(FRAMES).reshape(num_tracks, FRAMES)
+    of_frames[::SWITCHED, FRAMES // 2 :] = people.roll(1)[::SWITCHED, None]
+    tracks = torch.arange(num_tracks).repeat_interleave(FRAMES)
+    rank = min(64, dimensions)
+    into, persons = normal(rank, dimensions) / rank**0.5, normal(int(people.max()) + 1, rank)
+    around = camera_strength * normal(CAMERAS, rank)[cameras] + noise_strength * normal(num_tracks, rank)
+    features = normal(len(tracks), dimensions).mul_(0.3)
+    for some in torch.arange(len(tracks)).split(100_000):
+        features[some] += (persons[of_frames.flatten()[some]] + around[tracks[some]]) @ into
+    features.div_(torch.linalg.vector_norm(features, dim=1, keepdim=True))
+    frames = (begins[:, None] + torch.arange(FRAMES)).flatten()
+    images = Images(("",) * len(tracks), cameras[tracks], torch.zeros_like(tracks), tracks, frames)
+    return features, images
 
 
 def features_of(task: Record, options: argparse.Namespace) -> Tensor:
@@ -107,6 +145,27 @@ def measure_ours(task: Record, options: argparse.Namespace) -> tuple[Record, Lab
         "outliers": statistics.num_outliers,
     }
     return record, labels.cpu().numpy()
+
+
+def measure_tracks(task: Record, options: argparse.Namespace) -> tuple[Record, Labels]:
+    """Labels the features of tracks."""
+    features, images = make_tracks(task["tracks"], options.dimensions, task["epoch"], options.seed)
+    features = features.to(options.device)
+    labeler = PseudoLabeler(options.eps, MIN_SAMPLES, options.k1, options.k2, options.knn)
+    labeler(features[:512])
+    memory = PeakMemory(features.device)
+    labels = labeler(features, images).cpu().numpy()
+    statistics = labeler.statistics
+    assert statistics is not None
+    seconds = {"find": statistics.seconds["tracks"], **statistics.seconds, "total": statistics.total_seconds}
+    record = {
+        **{stage: round(taken, 4) for stage, taken in seconds.items() if stage != "tracks"},
+        "megabytes": round(memory.bytes() / 2**20),
+        "clusters": statistics.num_clusters,
+        "outliers": statistics.num_outliers,
+        "eps": round(statistics.eps, 2),
+    }
+    return record, labels
 
 
 def measure_search(task: Record, options: argparse.Namespace, backend: str) -> tuple[Record, None]:
@@ -234,6 +293,8 @@ def _start_processes_by(method: str) -> None:
 
 def measures_of(options: argparse.Namespace) -> dict[str, Measure]:
     """What to measure, by the name of the code."""
+    if options.tracks:
+        return {"ours": measure_tracks}
     if options.rerank:
         ours: dict[str, Measure] = {"re-ranking": measure_re_ranking}
         others: dict[str, Measure] = {"torchreid": measure_torchreid}
@@ -282,6 +343,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar=("QUERIES", "GALLERY"),
         help="measure test-time re-ranking of so many images in place of pseudo labels",
     )
+    parser.add_argument(
+        "--tracks", type=int, nargs="+", default=[], help="measure the labels of so many tracks instead"
+    )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each measurement; the fastest counts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results there")
@@ -290,8 +354,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             f"--official {options.official} holds no {AUTHORS_FILE}: give a checkout of the authors' repository"
         )
-    if min(*options.images, options.dimensions, options.repeat) < 1:
-        parser.error("--images, --dimensions and --repeat must be at least 1")
+    if min(*options.images, *options.tracks, options.dimensions, options.repeat) < 1:
+        parser.error("--images, --tracks, --dimensions and --repeat must be at least 1")
     if options.json and not options.json.parent.is_dir():
         parser.error(f"--json {options.json} lies in a folder that does not exist: make it first")
     try:
@@ -301,9 +365,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def print_record(record: Record) -> None:
+def print_record(record: Record, columns: list[str]) -> None:
     """One line of the table."""
-    line = "".join(f"{record.get(column, '')!s:>13}" for column in COLUMNS)
+    line = "".join(f"{record.get(column, '')!s:>13}" for column in columns)
     print(line + ("  skipped: " + record["skipped"] if "skipped" in record else ""), flush=True)
 
 
@@ -321,8 +385,10 @@ def main(arguments: list[str] | None = None) -> int:
 def measure_tasks(options: argparse.Namespace) -> None:
     """Measures all that is asked for, and prints and saves each result when it is there."""
     print(f"{options.dimensions} dimensions, eps {options.eps}, {options.device}, {torch.get_num_threads()} threads")
-    print_record({column: column for column in COLUMNS})
-    tasks: list[Record] = [{"images": images, "epoch": epoch} for images in options.images for epoch in options.epochs]
+    columns = COLUMNS_OF_TRACKS if options.tracks else COLUMNS
+    print_record({column: column for column in columns}, columns)
+    kind, sizes = ("tracks", options.tracks) if options.tracks else ("images", options.images)
+    tasks: list[Record] = [{kind: size, "epoch": epoch} for size in sizes for epoch in options.epochs]
     if options.rerank:
         tasks = [
             {"images": sum(options.rerank), "epoch": epoch, "queries": options.rerank[0]} for epoch in options.epochs
@@ -331,7 +397,7 @@ def measure_tasks(options: argparse.Namespace) -> None:
     for task in tasks:
         for record in measure_all(task, options):
             records.append(record)
-            print_record(record)
+            print_record(record, columns)
             if options.json:
                 save(records, options)
 

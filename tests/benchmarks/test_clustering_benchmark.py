@@ -50,8 +50,8 @@ def test_a_folder_that_is_not_the_authors_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--images", "100", "0"], "--images, --dimensions and --repeat must be at least 1"),
-        (["--repeat", "0"], "--images, --dimensions and --repeat must be at least 1"),
+        (["--images", "100", "0"], "--images, --tracks, --dimensions and --repeat must be at least 1"),
+        (["--repeat", "0"], "--images, --tracks, --dimensions and --repeat must be at least 1"),
         (["--device", "toaster"], "--device toaster cannot be used here"),
         (["--json", "nowhere/results.json"], "--json nowhere/results.json lies in a folder that does not exist"),
     ],
