@@ -90,6 +90,7 @@ def train_start(name: str, sources: list[str], args: argparse.Namespace) -> Path
     if path.exists():
         return path
     torchreid.utils.set_random_seed(1)
+    use_gpu = torch.cuda.is_available()
     datamanager = torchreid.data.ImageDataManager(
         root=str(args.out),
         sources=sources,
@@ -99,14 +100,14 @@ def train_start(name: str, sources: list[str], args: argparse.Namespace) -> Path
         transforms=["random_flip", "random_crop", "random_erase", "color_jitter"],
         batch_size_train=64,
         workers=0,
-        use_gpu=False,
+        use_gpu=use_gpu,
     )
     model = build_model(name, pretrained=False, image_size=IMAGE_SIZE).to(memory_format=torch.channels_last)
-    network = WithClassifier(model, datamanager.num_train_pids)
+    network = WithClassifier(model, datamanager.num_train_pids).to("cuda" if use_gpu else "cpu")
     optim, lr = LEARNING.get(name, ("adam", 0.0015))
     optimizer = torchreid.optim.build_optimizer(network, optim=optim, lr=lr)
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, lr_scheduler="cosine", max_epoch=args.start_epochs)
-    engine = torchreid.engine.ImageSoftmaxEngine(datamanager, network, optimizer, scheduler=scheduler, use_gpu=False)
+    engine = torchreid.engine.ImageSoftmaxEngine(datamanager, network, optimizer, scheduler=scheduler, use_gpu=use_gpu)
     engine.test = lambda **_: 0.0  # of people that nobody asks for
     engine.run(save_dir=str(path.parent / "start"), max_epoch=args.start_epochs, print_freq=20)
     save_checkpoint({"model_name": name, "state_dict": model.state_dict()}, path)
