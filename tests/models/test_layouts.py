@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hhcl_torchreid import FeatureExtractor, register_backbone
 from hhcl_torchreid.checkpoint import load_checkpoint
+from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import build_model, load_from, load_weights, settings_seen_in
 
@@ -133,6 +134,15 @@ def test_the_report_names_what_was_skipped_and_what_was_seen(shallow, tmp_path):
     text = str(load_from(model, load_checkpoint(path), path))
     for part in (str(path), "100 of 100", "module.classifier.weight", "model.pooling gem", "model.last_stride None"):
         assert part in text
+
+
+def test_the_report_of_a_checkpoint_says_what_its_configuration_says(tmp_path):
+    settings = {"pooling": "max", "last_stride": 2, "bnneck": False}
+    model = build_model("resnet18", pretrained=False, **settings)
+    cfg = load_config(overrides={"model.name": "resnet18", **{f"model.{key}": settings[key] for key in settings}})
+    path = save(tmp_path, {"state_dict": model.state_dict(), "config": cfg.dump()})
+    expected = {"name": "resnet18", **settings, "embedding_dim": 0}
+    assert load_from(model, load_checkpoint(path), path).settings == expected
 
 
 @pytest.mark.parametrize(("layer", "stride"), [("conv2", None), ("conv3", 1)])
