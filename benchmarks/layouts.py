@@ -41,6 +41,8 @@ FILES = (
     FileOf("", "resnet50", has_neck=False),
     FileOf("neck.", "resnet50"),
     FileOf("base.0.", "resnet50", "module."),
+    FileOf("base.3.", "bot/resnet50", "module."),
+    FileOf("resnet_conv.", "bot/resnet50", "module.", outer=""),
     FileOf("base.", "bot/resnet50", outer=""),
     FileOf("heads.", "fastreid/resnet50", outer="model"),
     FileOf("encoder_q.", "resnet50", "module.", has_neck=False),

@@ -13,41 +13,52 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchreid
+from torch import nn
 
 from hhcl_torchreid import runner
+from hhcl_torchreid.checkpoint import save_checkpoint
 from hhcl_torchreid.cli import run_tool
 from hhcl_torchreid.config import load_config
+from hhcl_torchreid.models import ReIDModel, build_model
 from hhcl_torchreid.rendering import render_market1501
 
-BACKBONES = ("timm/test_vit", "timm/mobilenetv3_small_050", "timm/test_byobnet")
+LEARNING = {
+    "timm/mobilenetv3_small_050": ("adam", 0.0015),
+    "timm/lcnet_050": ("adam", 0.0015),
+    "timm/levit_128s": ("radam", 0.001),
+}
+"""Optimiser and learning rate of the starts: RAdam warms up by itself, as transformers need it."""
+
 SEEDS_OF_OTHER_PEOPLE = range(1000, 1006)  # six other cameras each; the demo's seed is 0
 PEOPLE = 40  # a seed
-
-START = {
-    "model.pretrained": False,
-    "data.targets": [],
-    "data.workers": 0,
-    "data.height": 128,
-    "data.width": 64,
-    "sampler.num_instances": 4,
-    "train.batch_size": 64,
-    "train.lr": 0.0015,
-    "train.lr_scheduler": "cosine",
-    "train.precise_bn": 8,
-    "engine.iters": 25,
-    "engine.labels": "identities",
-}
+IMAGE_SIZE = (128, 64)
 DEMO = {"data.workers": 0, "train.batch_size": 128, "test.eval_freq": -1, "test.visrank": False}
+
+
+class WithClassifier(nn.Module):
+    """A network that gives scores of people in training and features in evaluation, as torchreid's engines ask for."""
+
+    def __init__(self, model: ReIDModel, num_people: int) -> None:
+        super().__init__()
+        self.model = model
+        self.classifier = nn.Linear(model.feature_dim, num_people)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, people) or (B, D)."""
+        if not self.training or self.model.neck is None:
+            return self.model(images)
+        return self.classifier(self.model.neck(self.model.backbone(images)))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=BACKBONES, metavar="NAME", help="backbones")
+    parser.add_argument("names", nargs="*", default=list(LEARNING), metavar="NAME", help="backbones")
     parser.add_argument("--root", default="data", help="folder of the demo's images")
     parser.add_argument("--out", type=Path, default="log/timm_demo", help="folder for images, starts and results.jsonl")
-    parser.add_argument("--start-epochs", type=int, default=12, help="of 25 steps, with labels (default: %(default)s)")
+    parser.add_argument("--start-epochs", type=int, default=12, help="of 56 steps, with labels (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=4, help="of 10 steps, on the demo (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     return parser.parse_args(arguments)
@@ -74,19 +85,33 @@ def render_others(folder: Path) -> list[str]:
 
 
 def train_start(name: str, sources: list[str], args: argparse.Namespace) -> Path:
-    """Trains a backbone with labels, unless that has been done; gives its checkpoint."""
-    log = args.out / name.replace("/", "_") / "start"
-    checkpoint = log / "model" / "model-last.pth.tar"
-    if not checkpoint.exists():
-        settings: dict[str, Any] = {
-            "model.name": name,
-            "data.root": str(args.out),
-            "data.sources": sources,
-            "data.save_dir": str(log),
-        }
-        settings["train.max_epoch"] = args.start_epochs
-        runner.run(load_config(overrides={**START, **settings}))
-    return checkpoint
+    """Trains a backbone with labels, unless that has been done; gives its weights."""
+    path = args.out / name.replace("/", "_") / "start.pth"
+    if path.exists():
+        return path
+    torchreid.utils.set_random_seed(1)
+    use_gpu = torch.cuda.is_available()
+    datamanager = torchreid.data.ImageDataManager(
+        root=str(args.out),
+        sources=sources,
+        targets=sources[0],
+        height=IMAGE_SIZE[0],
+        width=IMAGE_SIZE[1],
+        transforms=["random_flip", "random_crop", "random_erase", "color_jitter"],
+        batch_size_train=64,
+        workers=0,
+        use_gpu=use_gpu,
+    )
+    model = build_model(name, pretrained=False, image_size=IMAGE_SIZE).to(memory_format=torch.channels_last)
+    network = WithClassifier(model, datamanager.num_train_pids).to("cuda" if use_gpu else "cpu")
+    optim, lr = LEARNING.get(name, ("adam", 0.0015))
+    optimizer = torchreid.optim.build_optimizer(network, optim=optim, lr=lr)
+    scheduler = torchreid.optim.build_lr_scheduler(optimizer, lr_scheduler="cosine", max_epoch=args.start_epochs)
+    engine = torchreid.engine.ImageSoftmaxEngine(datamanager, network, optimizer, scheduler=scheduler, use_gpu=use_gpu)
+    engine.test = lambda **_: 0.0  # of people that nobody asks for
+    engine.run(save_dir=str(path.parent / "start"), max_epoch=args.start_epochs, print_freq=20)
+    save_checkpoint({"model_name": name, "state_dict": model.state_dict()}, path)
+    return path
 
 
 def train_on_demo(name: str, start: Path, seed: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from safetensors.torch import load_file
 from yacs.config import CfgNode
 
 from .config import LARGEST_FILE, get_default_config, get_value, has_effect
@@ -65,7 +66,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU; only tensors and plain values, never code.
 
     Args:
-        path: the file, or the name of one that comes with the package, as ``weights/osnet_x0_25_rendered.pth``.
+        path: the file, of ``torch.save`` or safetensors, or the name of one that comes with the package, as
+            ``weights/osnet_x0_25_rendered.pth``.
 
     Returns:
         What was saved.
@@ -79,14 +81,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(_harmless_types()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'torch.load' received a zip file that looks like a TorchScript")
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            is_safetensors = _is_safetensors(path)
+            checkpoint = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
     # A file of another kind makes the unpickler fail in any way its bytes suggest.
     except Exception as error:
         if is_out_of_memory(error):
             raise InputError(f"{path} cannot be read: {TOO_LARGE}") from error
         raise InputError(
-            f"{path} cannot be read as weights ({_kind_of(path, error)}): give a file that torch.save wrote, holding "
-            "tensors and plain values only"
+            f"{path} cannot be read as weights ({_kind_of(path, error)}): give a file of safetensors, or of torch.save "
+            "holding tensors and plain values only, as of model.state_dict()"
         ) from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} holds no state dict but a {type(checkpoint).__name__}: give a checkpoint")
@@ -118,12 +121,21 @@ def _is_whole(tensor: torch.Tensor) -> bool:
     return is_ordinary and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as that format does: the length of its table, then the table, which is JSON."""
+    with open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _harmless_types() -> list[Any]:
     """What files hold beside weights: torchreid's a NumPy number, the rank-1 score, and others' the command line."""
     build_scalar = np.float64(0).__reduce__()[0]
-    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
-    dtypes = [type(np.dtype(dtype)) for dtype in (np.float32, np.float64, np.int64)]
-    return [*((build_scalar, f"{module}.scalar") for module in modules), np.dtype, *dtypes, argparse.Namespace]
+    scalars = [(build_scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")]
+    dtypes = [type(np.dtype(kind)) for kind in (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)]
+    kinds_of_path = {"PosixPath": PurePosixPath, "WindowsPath": PureWindowsPath}  # which open nothing
+    modules = ("pathlib", "pathlib._local")  # the second in Python 3.13
+    paths = [(kind, f"{module}.{name}") for name, kind in kinds_of_path.items() for module in modules]
+    return [*scalars, np.dtype, *dtypes, *paths, argparse.Namespace]
 
 
 def _kind_of(path: str | os.PathLike[str], error: Exception) -> str:

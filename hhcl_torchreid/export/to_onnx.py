@@ -5,6 +5,7 @@ import importlib.util
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,7 +89,7 @@ def _graph(onnx: Any, extractor: FeatureExtractor, kind: str) -> Any:
         else:
             with contextlib.suppress(*FAILURES):
                 return _captured(*arguments)
-        reason = str(error).strip().splitlines()[0]
+        reason = textwrap.shorten(str(error).strip().splitlines()[0], width=120, placeholder=" ...")
         raise InputError(f"{extractor.model.name} cannot be written as ONNX ({reason}): {way_out}") from error
 
 

@@ -15,10 +15,13 @@ __all__ = ["LAYOUTS", "POOLING_EXPONENT", "Layout", "Translation", "find_state_d
 POOLING_EXPONENT = "pooling.p"
 """What a translation calls the exponent of GeM pooling, which each backbone keeps under a name of its own."""
 
-OUTER_KEYS = ("state_dict", "model_state_dict", "teacher", "model", "net", "network", "weights")
+OUTER_KEYS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "ema"),  # averages, which timm prefers too
+    *("state_dict", "model_state_dict", "teacher", "model", "net", "network", "weights", "checkpoint", "module"),
+)
 """Where a checkpoint keeps its weights, the first that is there; such a dictionary may hold another one."""
 
-WRAPPERS = ("module.", "_orig_mod.", "model.")
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "encoder.")
 """What DataParallel, torch.compile and Lightning put before every name, each maybe more than once."""
 
 
@@ -45,19 +48,57 @@ class Layout:
     family: str = ""
 
 
-_STAGES = tuple((f"base.{number + 3}.", f"layer{number}.") for number in (1, 2, 3, 4))
 _AS_IT_IS = ("", "")
 _OF_VITS = ("fc.", "head.", "sie_embed", "part")
 
+
+def _in_order(name: str, first_stage: int) -> tuple[tuple[str, str], ...]:
+    """The names of a ResNet that is a sequence of layers."""
+    stages = ((f"{name}.{first_stage + number}.", f"layer{number + 1}.") for number in range(4))
+    return ((f"{name}.0.", "conv1."), (f"{name}.1.", "bn1."), *stages)
+
+
 LAYOUTS = (
     Layout(
-        "HHCL, Cluster Contrast, SpCL or ICE",
+        "MMT",
+        mark="base.3.",
+        renamed=(*_in_order("base", first_stage=3), ("feat_bn.", "neck."), ("feat.", "embedding.")),  # without a ReLU
+        stride_1="layer1.0.conv3.",
+        family="bot",
+    ),
+    Layout(
+        "CAP",
+        mark="resnet_conv.",
+        renamed=(
+            *_in_order("resnet_conv", first_stage=3),  # without a ReLU
+            *(("bottleneck.", "neck."), ("global_pool.p", POOLING_EXPONENT)),
+        ),
+        stride_1="",
+        family="bot",
+    ),
+    Layout(
+        "HHCL, Cluster Contrast, SpCL, ICE, ISE or PPLR",
         mark="base.0.",
         renamed=(
-            *(("base.0.", "conv1."), ("base.1.", "bn1."), *_STAGES),
-            *(("feat_bn.", "neck."), ("feat.", "embedding."), ("gap.p", POOLING_EXPONENT)),
+            *_in_order("base", first_stage=4),
+            *(("feat_bn.", "neck."), ("bnneck.", "neck."), ("feat.", "embedding."), ("gap.p", POOLING_EXPONENT)),
         ),
         stride_1="layer1.0.conv3.",  # depth 50 and above
+    ),
+    Layout(
+        "TransReID with parts",
+        mark="b1.0.",
+        renamed=(
+            *(
+                ("b1.0.", "blocks.11."),
+                ("b1.1.", "norm."),
+                ("base.blocks.11.", "untrained."),
+                ("base.norm.", "untrained."),
+            ),
+            *(("base.", ""), ("bottleneck.", "neck.")),
+        ),
+        ignored=(*_OF_VITS, "untrained."),
+        stride_1="",
     ),
     Layout(
         "BoT or TransReID",
@@ -101,8 +142,14 @@ LAYOUTS = (
 )
 """One row a layout; the first whose mark is in a file is the file's."""
 
-_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
-"""torchvision's DenseNet files date from when a module's name could hold a dot."""
+_INSIDE = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"\.BN_T\."), "."),
+)
+"""What is renamed within a name: torchvision's DenseNet files date from when a module's name could hold a dot, and SpCL
+with labels of another data set keeps batch norm for both, of which the target's counts."""
+
+_OF_THE_SOURCE = ".BN_S."
 
 
 class Translation(NamedTuple):
@@ -133,9 +180,10 @@ def find_state_dict(checkpoint: Any, path: str | os.PathLike[str]) -> dict[str, 
         if inner is None:
             break
         weights = inner
-    if not isinstance(weights, Mapping) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+    tensors = {str(key): value for key, value in weights.items() if isinstance(value, torch.Tensor)}
+    if 2 * len(tensors) <= len(weights):  # an epoch or the like may stand among them
         raise InputError(f"{path} holds no state dict: give a checkpoint, or a file of torch.save(model.state_dict())")
-    return {str(key): value for key, value in weights.items()}
+    return tensors
 
 
 def translate(weights: Mapping[str, torch.Tensor], known: Collection[str]) -> Translation:
@@ -170,8 +218,11 @@ def _unwrapped(keys: Collection[str]) -> dict[str, str]:
 
 
 def _renamed(name: str, layout: Layout) -> str | None:
-    for there, here in layout.renamed:
-        if name.startswith(there):
-            renamed = _OLD_DENSENET.sub(r"\1\2.", here + name.removeprefix(there))
-            return None if renamed.startswith(layout.ignored) else renamed
-    return None
+    start = next((start for start in layout.renamed if name.startswith(start[0])), None)
+    if start is None or _OF_THE_SOURCE in name:
+        return None
+    there, here = start
+    renamed = here + name.removeprefix(there)
+    for pattern, replacement in _INSIDE:
+        renamed = pattern.sub(replacement, renamed)
+    return None if renamed.startswith(layout.ignored) else renamed

@@ -22,6 +22,9 @@ __all__ = ["LoadedWeights", "backbone_named_in", "load_from", "load_weights", "s
 LEAST_SHARE = 0.9
 """Of the backbone's weights, by their number and by their size, that a file must hold."""
 
+OF_THE_NETWORK = ("name", "pooling", "last_stride", "embedding_dim", "bnneck")
+"""Settings of ``model`` that are those of a file's network."""
+
 SHOWN = 5
 """Names that a message lists."""
 
@@ -127,7 +130,7 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
         len(backbone),
         [*found.skipped, *ignored],
         missing,
-        _settings_of(found, model.name),
+        _settings_of(found, model.name) | _settings_written_in(checkpoint),
     )
 
 
@@ -156,10 +159,17 @@ def backbone_named_in(checkpoint: Any) -> str | None:
         return None
     name = checkpoint.get("model_name")
     if name is None:
-        with contextlib.suppress(InputError):  # of another program's configuration
-            cfg = configuration_in(checkpoint, "the file")
-            name = cfg and cfg.model.name
+        name = _settings_written_in(checkpoint).get("name")
     return name if isinstance(name, str) and is_backbone(name) else None
+
+
+def _settings_written_in(checkpoint: Any) -> dict[str, Any]:
+    """What a checkpoint's configuration says, where it is one of this package."""
+    with contextlib.suppress(InputError):  # of another program's configuration
+        cfg = configuration_in(checkpoint, "the file")
+        if cfg is not None:
+            return {key: cfg.model[key] for key in OF_THE_NETWORK}
+    return {}
 
 
 def _settings_of(found: Translation, name: str) -> dict[str, Any]:

@@ -3,22 +3,33 @@
 import argparse
 import os
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from networks import SMALL, images_for, plain_model, set_random_statistics
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from hhcl_torchreid import FeatureExtractor, register_backbone
 from hhcl_torchreid.checkpoint import load_checkpoint
+from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import build_model, load_from, load_weights, settings_seen_in
 
-STAGES = {f"layer{number}.": f"base.{number + 3}." for number in (1, 2, 3, 4)}
-HHCL = {"conv1.": "base.0.", "bn1.": "base.1.", **STAGES, "global_avgpool.p": "gap.p", "neck.": "feat_bn."}
-HHCL["embedding."] = "feat."
+
+def in_order(name, first_stage):
+    """A ResNet that is a sequence of layers."""
+    stages = {f"layer{number}.": f"{name}.{first_stage - 1 + number}." for number in (1, 2, 3, 4)}
+    return {"conv1.": f"{name}.0.", "bn1.": f"{name}.1.", **stages}
+
+
+HHCL = {**in_order("base", 4), "global_avgpool.p": "gap.p", "neck.": "feat_bn.", "embedding.": "feat."}
+MMT = {**in_order("base", 3), "neck.": "feat_bn.", "embedding.": "feat."}
+CAP = {**in_order("resnet_conv", 3), "global_avgpool.p": "global_pool.p", "neck.": "bottleneck."}
 EVERY = ""  # the beginning of all other names
 
 
@@ -70,15 +81,36 @@ def of_program(shallow, program):
         "fast-reid": {"model": {**fast, "heads.weight": torch.zeros(7, 16)}, "iteration": 9},
         "compiled": {"net": renamed(weights, {EVERY: "_orig_mod.module."})},
         "Lightning": {"state_dict": {**renamed(weights, {EVERY: "model."}), "loss.centers": torch.zeros(7, 16)}},
+        "averaged": {"state_dict": with_bias, "state_dict_ema": {**renamed(weights, {EVERY: "module."}), "step": 3}},
+        "SpCL with labels of another data set": {"state_dict": of_two_domains(weights)},
+        "PPLR": renamed({**with_bias, "bnneck0.weight": torch.ones(16)}, {"feat_bn.": "bnneck.", EVERY: ""}),
         "wrapped twice": {"model": {"state_dict": renamed(weights, {EVERY: "module.module."})}},
-        "options beside": {"state_dict": weights, "args": argparse.Namespace(lr=0.1, arch="resnet18")},
+        "options beside": {
+            "state_dict": weights,
+            "args": argparse.Namespace(lr=0.1, out=Path("/logs"), b=np.bool_(True)),
+        },
     }[program]
+
+
+def of_two_domains(weights):
+    """HHCL's names, and batch norm twice."""
+    there = {}
+    for key, value in renamed(weights, HHCL).items():
+        layer, _, last = key.rpartition(".")
+        if f"{layer}.running_mean" in renamed(weights, HHCL):
+            there |= {f"{layer}.BN_T.{last}": value, f"{layer}.BN_S.{last}": value + 1}
+        else:
+            there[key] = value
+    return there
 
 
 @pytest.mark.parametrize(
     ("program", "layout"),
     [
-        ("HHCL", "HHCL, Cluster Contrast, SpCL or ICE"),
+        ("HHCL", "HHCL, Cluster Contrast, SpCL, ICE, ISE or PPLR"),
+        ("PPLR", "HHCL, Cluster Contrast, SpCL, ICE, ISE or PPLR"),
+        ("SpCL with labels of another data set", "HHCL, Cluster Contrast, SpCL, ICE, ISE or PPLR"),
+        ("averaged", "this package"),
         ("compiled", "this package"),
         ("Lightning", "this package"),
         ("wrapped twice", "this package"),
@@ -104,6 +136,15 @@ def test_the_report_names_what_was_skipped_and_what_was_seen(shallow, tmp_path):
         assert part in text
 
 
+def test_the_report_of_a_checkpoint_says_what_its_configuration_says(tmp_path):
+    settings = {"pooling": "max", "last_stride": 2, "bnneck": False}
+    model = build_model("resnet18", pretrained=False, **settings)
+    cfg = load_config(overrides={"model.name": "resnet18", **{f"model.{key}": settings[key] for key in settings}})
+    path = save(tmp_path, {"state_dict": model.state_dict(), "config": cfg.dump()})
+    expected = {"name": "resnet18", **settings, "embedding_dim": 0}
+    assert load_from(model, load_checkpoint(path), path).settings == expected
+
+
 @pytest.mark.parametrize(("layer", "stride"), [("conv2", None), ("conv3", 1)])
 def test_stride_is_1_from_depth_50_on(shallow, layer, stride):
     content = {**of_program(shallow, "HHCL")["state_dict"], f"module.base.4.0.{layer}.weight": torch.zeros(1)}
@@ -126,6 +167,48 @@ def test_a_program_with_a_stem_of_its_own_gets_its_network(shallow, tmp_path, pr
     assert load_weights(plain, path) == []  # a start for another network all the same
     with pytest.raises(InputError, match=rf"there is no {family}/osnet_x0_25: choose {family}/ and one of resnet18"):
         build_model(f"{family}/{SMALL}", pretrained=False)
+
+
+@pytest.mark.parametrize(("names", "last_stride"), [(MMT, None), (CAP, 1)], ids=["MMT", "CAP"])
+def test_a_sequence_of_layers_without_a_relu(shallow, tmp_path, names, last_stride):
+    weights = {key: value for key, value in shallow.state_dict().items() if "embedding" not in key}
+    weights = {key: value for key, value in weights.items() if key != "global_avgpool.p" or names is CAP}
+    weights |= {f"neck.{name}": torch.rand(512) + 0.5 for name in ("weight", "running_mean", "running_var")}
+    pooling = "gem" if names is CAP else "avg"
+    expected = build_model("bot/resnet18", pretrained=False, pooling=pooling, last_stride=last_stride)
+    expected.load_state_dict(weights, strict=False)
+    extractor = assert_gives(save(tmp_path, renamed(weights, {**names, EVERY: "module."})), expected.eval())
+    assert extractor.model.name == "bot/resnet18"
+
+
+def test_the_last_block_of_transreid_is_that_of_its_global_branch(tmp_path):
+    name = "timm/vit_tiny_patch16_224"
+    torch.manual_seed(0)
+    model = build_model(name, pretrained=False, image_size=(64, 32))
+    weights = model.state_dict()
+    branch = renamed(
+        {key: value for key, value in weights.items() if key.startswith(("blocks.11.", "norm."))},
+        {"blocks.11.": "b1.0.", "norm.": "b1.1."},
+    )
+    parts = {
+        "b2.1.weight": torch.ones(192),
+        "bottleneck_1.weight": torch.ones(192),
+        "base.sie_embed": torch.ones(6, 192),
+    }
+    trunk = renamed(weights, {"neck.": "bottleneck.", "blocks.11.": "unused.", "norm.": "unused.", EVERY: "base."})
+    trunk = {key: value for key, value in trunk.items() if not key.startswith("unused.")}
+    untrained = {key.replace("b1.0.", "base.blocks.11."): value + 1 for key, value in branch.items()}
+    untrained = {key.replace("b1.1.", "base.norm."): value for key, value in untrained.items()}
+    assert_gives(save(tmp_path, {**branch, **parts, **trunk, **untrained}), model.eval(), name)
+
+
+def test_safetensors(shallow, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file(renamed(shallow.state_dict(), {**HHCL}), path)
+    assert_gives(path, shallow)
+    path.write_bytes(path.read_bytes()[:-4000])
+    with pytest.raises(InputError, match=r"model\.safetensors cannot be read as weights"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("neck", ["heads.bnneck", "heads.bnneck.0", "heads.bottleneck.0"])
