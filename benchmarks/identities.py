@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def press(watch: Watch, where: str, card: str, keys: dict[str, str]) -> None:
             page.focus(f'{card}:not(.answered):has([data-key="{key}"]:enabled)')
         for pressed, step in ((key, answer), ("u", f"undo {answer}")):
             page.wait_for_timeout(200)
-            watch(f"{where}: {step}", lambda pressed=pressed: page.keyboard.press(pressed))
+            watch(f"{where}: {step}", partial(page.keyboard.press, pressed))
 
 
 def measure_answers(watch: Watch) -> None:
