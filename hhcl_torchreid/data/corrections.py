@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -45,7 +46,7 @@ class Correction(NamedTuple):
 
 
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
-    """Reads a table in UTF-8, with any line ends, with or without a byte order mark.
+    """Reads a table in UTF-8, with any line ends, with or without a byte order mark, with commas or semicolons.
 
     Args:
         path: the CSV file, with the columns ``answer``, ``path``, ``other`` and ``name``.
@@ -74,7 +75,9 @@ def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list
         InputError: other columns, or a row that is no answer.
     """
     try:
-        rows = csv.reader(lines, strict=True)
+        lines = iter(lines)
+        first = next(lines, "")
+        rows = csv.reader(chain([first], lines), delimiter=";" if first.startswith("answer;") else ",", strict=True)
         header = next(rows, [])
         if tuple(header) != COLUMNS:
             raise InputError(
@@ -87,7 +90,7 @@ def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list
 
 def _unreadable(source: str | os.PathLike[str], error: Exception) -> InputError:
     reason = getattr(error, "strerror", None) or type(error).__name__
-    return InputError(f"cannot read {source} as a table in UTF-8, with commas ({reason}): {WAY_OUT}")
+    return InputError(f"cannot read {source} as a table in UTF-8 ({reason}): {WAY_OUT}")
 
 
 def _correction(cells: Sequence[str], row: str) -> Correction:

@@ -2,7 +2,9 @@
 
 Two identities may be one person, an outlier may be of the nearest identity, and a part of an identity may be somebody
 else. An answer that says so moves every pair of images between the two groups, so that the questions worth most are
-those with many pairs and a good chance.
+those with many pairs and a good chance. Images of one camera are alike whoever is on them, which is why clustering
+mixes people of one camera and parts those of several: similarities are taken without what a camera's images have in
+common.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +29,15 @@ MOST = 2000
 """Questions that are kept: more than anybody answers."""
 NEAREST = 10
 """Other identities that each one is compared with."""
+MOST_IMAGES = 100_000
+"""Images of all parts together that are asked about: the page holds their numbers."""
 LARGEST = 5000
-"""Images, or tracks, of an identity that is still looked at for parts: memory for it grows with their square."""
+"""Images, or tracks, of an identity that average linkage takes one by one: memory for it grows with their square."""
+HEAPS = 2000
+"""What the images, or tracks, of a larger identity are gathered to first."""
 ROWS_AT_ONCE = 1024
+FEW_PEOPLE = 2
+"""Identities of a camera that count as much as the guess that it looks as all cameras do."""
 Chance = Callable[[np.ndarray], np.ndarray]
 """From mean similarities of two groups to the chances that they show one person."""
 
@@ -44,7 +52,8 @@ class Question(NamedTuple):
     other: int
     """-1 where there is no other identity."""
     similarity: float
-    """Mean cosine similarity between the images of the two groups, 1 for the same look."""
+    """Mean cosine similarity between the images of the two groups, without what the images of a camera have in common:
+    about 0 for strangers, 1 for the same look."""
     worth: float
     """Pairs of images that the answer is expected to move."""
 
@@ -52,7 +61,7 @@ class Question(NamedTuple):
 class _Tree(NamedTuple):
     """An identity as average linkage puts it together: nodes are its units, then its joins.
 
-    A unit is a track, or an image without one.
+    A unit is a track, or an image without one, or in a very large identity several that are alike.
     """
 
     identity: int
@@ -62,8 +71,8 @@ class _Tree(NamedTuple):
     """(U - 1, 2) int64, the two nodes of each join; the second one is asked about."""
     similarity: np.ndarray
     """(U - 1,) of the two nodes, the mean over the pairs of their units."""
-    pairs: np.ndarray
-    """(U - 1,) of images between the two nodes."""
+    sizes: np.ndarray
+    """(U - 1, 2) int64, the images of the two nodes."""
 
     def images(self, node: int) -> np.ndarray:
         """Those of a node."""
@@ -93,10 +102,10 @@ def find_questions(features: Tensor, identities: Identities, images: Images) -> 
     Returns:
         At most ``MOST`` questions, the one worth most first.
     """
-    features = check_features(features).cpu()
     numbers, places = identities.numbered
     if not len(numbers):
         return []
+    features = _without_cameras(check_features(features).cpu(), images.cameras, places)
     sums, counts = cluster_sums(features, places, len(numbers))
     means = sums / counts[:, None]
     pairs, similarity = _nearest_pairs(means)
@@ -108,6 +117,17 @@ def find_questions(features: Tensor, identities: Identities, images: Images) -> 
         *_parts(features, means, numbers, trees, chance),
     ]
     return sorted(found, key=lambda question: -question.worth)[:MOST]
+
+
+def _without_cameras(features: Tensor, cameras: Tensor, places: Tensor) -> Tensor:
+    """(N, D) unit rows without the mean of their camera; that of all images where it has seen few identities."""
+    names, camera = cameras.unique(return_inverse=True)
+    sums, counts = cluster_sums(features, camera, len(names))
+    seen = torch.stack([camera, places])[:, places != OUTLIER].unique(dim=1)[0]
+    people = torch.bincount(seen, minlength=len(names))[:, None]
+    everywhere = features.mean(0)
+    looks = torch.lerp(everywhere.expand_as(sums), sums / counts[:, None], people / (people + FEW_PEOPLE))
+    return F.normalize(features - looks[camera])
 
 
 def _nearest_pairs(means: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -137,12 +157,24 @@ def _trees(features: Tensor, identities: Identities, images: Images) -> list[_Tr
     typical = identities.similarity.nan_to_num(-1.0).numpy()
     trees = []
     for some in np.split(np.arange(len(units)), np.flatnonzero(np.diff(identity)) + 1):
-        if 1 < len(some) <= LARGEST:
-            means = (sums[some] / counts[some, None]).numpy()
+        if len(some) > 1:
+            means = sums[some] / counts[some, None]
             members = [units[unit] for unit in some]
+            if len(some) > LARGEST:
+                members, means = _heaps(members, means)
             best = np.argmax([typical[unit].max() for unit in members])
-            trees.append(_tree(int(numbers[identity[some[0]]]), members, means, int(best)))
+            trees.append(_tree(int(numbers[identity[some[0]]]), members, means.numpy(), int(best)))
     return trees
+
+
+def _heaps(units: Sequence[np.ndarray], means: Tensor) -> tuple[list[np.ndarray], Tensor]:
+    """Gathers units around some of them, spread evenly over all: the images and the mean of each heap."""
+    seeds = torch.linspace(0, len(units) - 1, HEAPS).long()
+    nearest = torch.cat([(rows @ means[seeds].T).argmax(1) for rows in means.split(ROWS_AT_ONCE)])
+    nearest[seeds] = torch.arange(HEAPS)
+    sums, counts = cluster_sums(means, nearest, HEAPS)
+    order = nearest.argsort(stable=True).split(counts.tolist())
+    return [np.concatenate([units[unit] for unit in heap.tolist()]) for heap in order], sums / counts[:, None]
 
 
 def _tree(identity: int, units: list[np.ndarray], means: np.ndarray, typical: int) -> _Tree:
@@ -157,7 +189,7 @@ def _tree(identity: int, units: list[np.ndarray], means: np.ndarray, typical: in
             join[:] = other, one
         is_typical.append(is_typical[one] or is_typical[other])
         sizes.append(sizes[one] + sizes[other])
-    return _Tree(identity, units, joins, 1 - joined[:, 2], np.array(sizes)[joins].prod(1))
+    return _Tree(identity, units, joins, 1 - joined[:, 2], np.array(sizes)[joins])
 
 
 def _chance_of_one(together: Sequence[float], apart: np.ndarray) -> Chance:
@@ -198,11 +230,15 @@ def _parts(features: Tensor, means: Tensor, numbers: Tensor, trees: Sequence[_Tr
     if not trees:
         return []
     similarity = np.concatenate([tree.similarity for tree in trees])
-    worth = (1 - chance(similarity)) * np.concatenate([tree.pairs for tree in trees])
+    sizes = np.concatenate([tree.sizes for tree in trees])
+    worth = (1 - chance(similarity)) * sizes.prod(1)
     tree_of = np.repeat(np.arange(len(trees)), [len(tree.joins) for tree in trees])
     join_of = np.concatenate([np.arange(len(tree.joins)) for tree in trees])
-    centroids, found = F.normalize(means), []
+    centroids, found, left = F.normalize(means), [], MOST_IMAGES
     for place in (-worth).argsort(kind="stable")[:MOST].tolist():
+        if sizes[place, 1] > left:
+            continue
+        left -= sizes[place, 1]
         tree = trees[tree_of[place]]
         rows = torch.from_numpy(tree.images(int(tree.joins[join_of[place], 1])))
         mean = features[rows].mean(0)

@@ -25,8 +25,9 @@ def test_every_name_comes_back(tmp_path):
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_line_ends_and_a_byte_order_mark_make_no_difference(tmp_path, ending, mark):
-    text = HEADER + "same,é/1.jpg,./b.jpg,\n\nname,b.jpg,,Zoë\nnobody,c.jpg,,\n"
+@pytest.mark.parametrize("between", [",", ";"])
+def test_what_spreadsheets_make_of_it_makes_no_difference(tmp_path, ending, mark, between):
+    text = (HEADER + "same,é/1.jpg,./b.jpg,\n\nname,b.jpg,,Zoë\nnobody,c.jpg,,\n").replace(",", between)
     (tmp_path / "table.csv").write_bytes(mark + text.replace("\n", ending).encode())
     found = read_corrections(tmp_path / "table.csv")
     assert [given[:4] for given in found] == [
@@ -41,7 +42,7 @@ def test_line_ends_and_a_byte_order_mark_make_no_difference(tmp_path, ending, ma
     ("content", "named"),
     [
         (b"", "answer,path,other,name"),
-        (b"answer;path;other;name\n", "answer,path,other,name"),
+        (b"answer\tpath\tother\tname\n", "answer,path,other,name"),
         ((HEADER + "name,a,,é\n").encode("latin-1"), "UTF-8"),
         (HEADER.encode("utf-16"), "UTF-8"),
         ((HEADER + 'same,"a,b\n').encode(), "table"),

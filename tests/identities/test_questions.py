@@ -1,6 +1,7 @@
 """Which questions are asked first, against averages taken pair by pair, and what the page makes of the answers."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,16 @@ def test_what_moves_most_pairs_is_asked_first(found):
     assert 0 < worth[-1] < 3 < outlier.worth < 5 < worth[1] < worth[0] < 30  # of 5, 24 and 30 pairs
 
 
+def without_cameras(features, cameras, labels):
+    """Each image less the look of its camera: the mean, with two identities more that look as images of all do."""
+    rows = []
+    for image, camera in enumerate(cameras):
+        people = len(set(labels[cameras == camera].tolist()) - {-1})
+        look = (people * features[cameras == camera].mean(0) + 2 * features.mean(0)) / (people + 2)
+        rows.append(features[image] - look)
+    return normalize(torch.stack(rows))
+
+
 def joins_of(features, members):
     """Each join of average linkage, one by one: both sides, and the mean similarity between them."""
     groups, joins = [frozenset([image]) for image in members], []
@@ -69,7 +80,9 @@ def test_parts_are_those_of_average_linkage(seed):
     labels = torch.randint(-1, 4, (40,), generator=generator)
     features = look_at("abcdefgh" * 5, 0.8, seed)
     identities = compare_with_centroids(features, labels)
-    questions = find_questions(features, identities, images_of(40))
+    cameras = torch.arange(40) // 17
+    questions = find_questions(features, identities, replace(images_of(40), cameras=cameras))
+    features = without_cameras(features, cameras, labels)
     members = {number: (labels == number).nonzero().flatten().tolist() for number in range(4)}
     expected = {}
     for number, rows in members.items():
@@ -92,6 +105,28 @@ def test_parts_are_those_of_average_linkage(seed):
     for merge in merges:
         mean = (features[members[merge.own]] @ features[members[merge.other]].T).mean()
         assert merge.similarity == pytest.approx(float(mean), abs=1e-5)
+
+
+def test_what_a_camera_makes_alike_is_no_reason_to_ask():
+    people = "abcdefghijkl"
+    cameras = torch.arange(2).repeat_interleave(60)
+    looks = look_at("".join(person * 5 for person in people) * 2, 0.2)
+    features = normalize(looks + 3 * normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(3)))[cameras])
+    labels = torch.arange(24).repeat_interleave(5)  # each person is one at either camera
+    images = replace(images_of(120), cameras=cameras)
+    questions = find_questions(features, compare_with_centroids(features, labels), images)
+    merges = [question for question in questions if not question.images]
+    assert {(merge.own, merge.other) for merge in merges[:12]} == {(number, number + 12) for number in range(12)}
+
+
+def test_a_very_large_identity_has_parts_too():
+    people = "aab" * 1800
+    labels = torch.zeros(len(people) + 5, dtype=torch.int64)
+    labels[-5:] = 1
+    features = look_at(people + "c" * 5, 0.3)
+    questions = find_questions(features, compare_with_centroids(features, labels), images_of(len(labels)))
+    assert questions[0].own == 0 and sorted(questions[0].images) == list(range(2, len(people), 3))
+    assert len(questions) > 100 and sum(len(question.images) for question in questions) <= 100_000
 
 
 def test_tracks_are_asked_about_as_wholes():

@@ -6,17 +6,26 @@ window.identityMembers = ({ data, people, elements }, { isFound, choose, tick, i
   const tracks = window.byTrack(data);
   const { element, cameraDot, cameraName, count, decimals, tile } = elements;
   let [drawn, limit] = [null, AT_ONCE];
+  let kept = new Map(); // what was drawn last
 
   function members(identity) {
-    if (drawn !== identity.number) [drawn, limit] = [identity.number, AT_ONCE];
+    if (drawn !== identity.number) [drawn, limit, kept] = [identity.number, AT_ONCE, new Map()];
     const box = element("div", { className: "members" });
     const draw = () => {
       const some = identity.images.slice(0, limit);
       const groups = identity.cameras.map((camera) => [camera, some.filter((image) => data.camera[image] === camera)]);
+      const before = kept;
+      kept = new Map();
+      const again = (group) => {
+        const key = `${group.images.map(isFound)} ${group.images}`;
+        kept.set(key, before.get(key) ?? trackMember(identity, group));
+        kept.get(key).querySelector("input").checked = isTicked(group.images[0]);
+        return kept.get(key);
+      };
       box.replaceChildren(...groups.filter(([, images]) => images.length).flatMap(([camera, images]) => [
         element("h3", {}, cameraDot(camera), [cameraName(camera), count(images.length, "image"), tracks.visits(images)]
           .filter(Boolean).join(" · ")),
-        element("div", { className: "grid" }, ...tracks.groups(images).map((group) => trackMember(identity, group))),
+        element("div", { className: "grid" }, ...tracks.groups(images).map(again)),
       ]));
       const rest = identity.images.length - some.length;
       if (rest > 0) {

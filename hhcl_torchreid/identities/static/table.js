@@ -22,12 +22,13 @@ window.correctionsTable = (data) => {
 
   function cellsOf(text) {
     const rows = [[]];
-    const cell = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\r|\n|$)/gy;
+    const between = text.startsWith("answer;") ? ";" : ","; // as some spreadsheets write it
+    const cell = new RegExp(`(?:"((?:[^"]|"")*)"|([^"${between}\\r\\n]*))(${between}|\\r\\n|\\r|\\n|$)`, "gy");
     while (cell.lastIndex < text.length) {
       const found = cell.exec(text);
       if (!found) throw new Error(`line ${rows.length} has a quotation mark out of place`);
       rows.at(-1).push(found[1]?.replaceAll('""', '"') ?? found[2]);
-      if (found[3] !== ",") rows.push([]);
+      if (found[3] !== between) rows.push([]);
       else if (cell.lastIndex === text.length) rows.at(-1).push("");
     }
     return rows.filter((row) => row.length > 1 || row[0]);
