@@ -18,6 +18,7 @@ from .base import UNKNOWN, Images
 
 __all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "none_can_join", "whole_tracks", "without_gaps"]
 
+ROWS_AT_ONCE = 65536
 FRAMES_COMPARED = 16
 FEWEST_FRAMES = 2
 """What is left on either side of the place where a track is split."""
@@ -199,19 +200,22 @@ def label_pieces(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray, graph: 
     piece = pieces.of_images[chosen]
     of_pieces = _most_frequent(piece, labels, len(pieces))
     one, other = pieces.apart.T
-    broken = (of_pieces[one] == of_pieces[other]) & (of_pieces[one] >= 0)
+    inside = pieces.apart[(of_pieces[one] == of_pieces[other]) & (of_pieces[one] >= 0)]
     next_label = int(labels.max(initial=-1)) + 1
-    if broken.any():
-        similarities = _mean_similarities(graph, piece, len(pieces))
-        for cluster in np.unique(of_pieces[one[broken]]).tolist():
-            members = np.flatnonzero(of_pieces == cluster)
-            place = dict(zip(members.tolist(), range(len(members)), strict=True))
-            inside = pieces.apart[broken & (of_pieces[one] == cluster)].tolist()
-            parts = average_linkage(
-                similarities[members][:, members], [(place[first], place[second]) for first, second in inside]
-            )
-            of_pieces[members] = next_label + parts
-            next_label += int(parts.max()) + 1
+    broken, num_inside = np.unique(of_pieces[inside[:, 0]], return_counts=True)
+    inside = inside[of_pieces[inside[:, 0]].argsort(kind="stable")]
+    # Sorted by cluster, so that each broken one is a block of rows and columns.
+    members = np.flatnonzero(np.isin(of_pieces, broken))
+    members = members[of_pieces[members].argsort(kind="stable")]
+    place = np.full(len(pieces), -1)
+    place[members] = np.arange(len(members))
+    similarities = _mean_similarities(graph, piece, place, of_pieces) if len(broken) else None
+    bounds = np.searchsorted(of_pieces[members], broken), np.searchsorted(of_pieces[members], broken, side="right")
+    for begin, end, pairs in zip(*bounds, np.split(inside, np.cumsum(num_inside)[:-1]), strict=True):
+        block = similarities[begin:end, begin:end]
+        parts = average_linkage(block, (place[pairs] - begin).tolist())
+        of_pieces[members[begin:end]] = next_label + parts
+        next_label += int(parts.max()) + 1
     return without_gaps(of_pieces[pieces.of_images])
 
 
@@ -244,14 +248,24 @@ def _most_frequent(groups: np.ndarray, labels: np.ndarray, num_groups: int) -> n
     return winner
 
 
-def _mean_similarities(graph: Tensor, piece: np.ndarray, num_pieces: int) -> sparse.csr_matrix:
-    parts = (graph.values(), graph.col_indices(), graph.crow_indices())
-    distances, columns, rows = (part.cpu().numpy() for part in parts)
-    similarities = sparse.csr_matrix((1 - distances.astype(np.float64), columns, rows), shape=tuple(graph.shape))
-    ones = np.ones(len(piece))
-    average = sparse.csr_matrix((ones, (piece, np.arange(len(piece)))), shape=(num_pieces, len(piece)))
-    average = sparse.diags(1 / np.maximum(np.bincount(piece, minlength=num_pieces), 1)) @ average
-    return (average @ similarities @ average.T).tocsr()
+def _mean_similarities(graph: Tensor, piece: np.ndarray, place: np.ndarray, of_pieces: np.ndarray) -> sparse.csr_matrix:
+    """Mean Jaccard similarities between the pieces that have a place, 0 for those of different clusters."""
+    distances, columns, rows = (
+        part.cpu().numpy() for part in (graph.values(), graph.col_indices(), graph.crow_indices())
+    )
+    places, clusters = place[piece], of_pieces[piece]
+    size = int(place.max()) + 1
+    sums = sparse.csr_matrix((size, size))
+    for begin in range(0, len(piece), ROWS_AT_ONCE):
+        end = min(begin + ROWS_AT_ONCE, len(piece))
+        row = np.repeat(np.arange(begin, end), np.diff(rows[begin : end + 1]))
+        column, distance = columns[rows[begin] : rows[end]], distances[rows[begin] : rows[end]]
+        kept = (places[row] >= 0) & (clusters[row] == clusters[column])
+        entries = 1 - distance[kept].astype(np.float64), (places[row[kept]], places[column[kept]])
+        sums += sparse.csr_matrix(entries, shape=(size, size))
+    counts = np.bincount(places[places >= 0], minlength=size)
+    shares = sparse.diags(1 / np.maximum(counts, 1))
+    return (shares @ sums @ shares).tocsr()
 
 
 def without_gaps(labels: np.ndarray) -> np.ndarray:
