@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -81,7 +82,8 @@ def test_a_full_disk_is_one_sentence(ended_runs):
     folder, _ = ended_runs
     errors = [line for line in (folder / "out_of_space.txt").read_text().splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "model-last.pth.tar: File too large; the checkpoint that was there is intact" in errors[0]
+    # The second epoch's weights go to the best checkpoint first where they are better than the first one's.
+    assert re.search(r"model-(last|best)\.pth\.tar: File too large; the checkpoint that was there is intact", errors[0])
     assert not list((folder / "out_of_space" / "model").glob(".*"))
 
 
