@@ -201,6 +201,8 @@ def label_pieces(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray, graph: 
     of_pieces = _most_frequent(piece, labels, len(pieces))
     one, other = pieces.apart.T
     inside = pieces.apart[(of_pieces[one] == of_pieces[other]) & (of_pieces[one] >= 0)]
+    if not len(inside):
+        return without_gaps(of_pieces[pieces.of_images])
     next_label = int(labels.max(initial=-1)) + 1
     broken, num_inside = np.unique(of_pieces[inside[:, 0]], return_counts=True)
     inside = inside[of_pieces[inside[:, 0]].argsort(kind="stable")]
@@ -209,7 +211,7 @@ def label_pieces(pieces: Pieces, chosen: np.ndarray, labels: np.ndarray, graph: 
     members = members[of_pieces[members].argsort(kind="stable")]
     place = np.full(len(pieces), -1)
     place[members] = np.arange(len(members))
-    similarities = _mean_similarities(graph, piece, place, of_pieces) if len(broken) else None
+    similarities = _mean_similarities(graph, piece, place, of_pieces)
     bounds = np.searchsorted(of_pieces[members], broken), np.searchsorted(of_pieces[members], broken, side="right")
     for begin, end, pairs in zip(*bounds, np.split(inside, np.cumsum(num_inside)[:-1]), strict=True):
         block = similarities[begin:end, begin:end]
