@@ -128,8 +128,8 @@ class ImageHHCLEngine(RetrievalEngine):
         check_engine(datamanager, model, self.plan, precise_bn, camera_bn, transforms)
         device = next(model.parameters()).device
         scale = datamanager.transform_te.transforms[-1].mean, datamanager.transform_te.transforms[-1].std
-        self.teacher = make_teacher(model, teacher)
         super().__init__(datamanager, use_gpu, Embedder(model, *scale, use_precision(amp, device)), cache)
+        self.teacher = make_teacher(model, teacher)  # in the embedder's memory format
         self.model, self.optimizer, self.scheduler, self.device = model, optimizer, scheduler, device
         self.register_model("model", model, optimizer, scheduler)
         if self.teacher:

@@ -181,7 +181,7 @@ def find_state_dict(checkpoint: Any, path: str | os.PathLike[str]) -> dict[str, 
             break
         weights = inner
     tensors = {str(key): value for key, value in weights.items() if isinstance(value, torch.Tensor)}
-    if 2 * len(tensors) <= len(weights):  # an epoch or the like may stand among them
+    if 2 * len(tensors) < len(weights):  # an epoch or the like may stand among them
         raise InputError(f"{path} holds no state dict: give a checkpoint, or a file of torch.save(model.state_dict())")
     return tensors
 

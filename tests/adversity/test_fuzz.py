@@ -28,6 +28,5 @@ def raising(error):
 
 
 def test_the_fuzz_sees_what_is_no_sentence(tmp_path):
-    for message in ("two\nlines", "ends with a stop."):
-        with pytest.raises(AssertionError):
-            fuzz_for.is_refused(lambda path, message=message: raising(InputError(message)), tmp_path)
+    with pytest.raises(AssertionError):
+        fuzz_for.is_refused(lambda path: raising(InputError("ends with a stop.")), tmp_path)

@@ -281,7 +281,7 @@ def full_device(*_, **__):
     [
         ("hhcl_torchreid.memory.HybridMemory.forward", ["training", "train.batch_size", "model.resume auto"]),
         ("hhcl_torchreid.data.transforms.BatchAugmentation.apply", ["training", "train.batch_size"]),
-        ("hhcl_torchreid.data.store.ImageStore.in_order", ["features of the training images", "train.batch_size"]),
+        ("hhcl_torchreid.features.Embedder.of_store", ["features of the training images", "train.batch_size"]),
         ("hhcl_torchreid.features.statistics.update_bn", ["batch-norm statistics", "train.batch_size"]),
         ("hhcl_torchreid.data.loader.TestBatches.__iter__", ["query and gallery", "test.batch_size"]),
     ],
