@@ -53,8 +53,8 @@ SETTINGS = {
 HEADING = "\n## Tried\n"
 
 OF_LIBRARIES = {
-    "timm/fastvit_t8": "does not train on a CPU: PyTorch 2.14 frees memory twice in the backward pass of a 1 x 1 "
-    "convolution of three channels with stride 2, channels last",
+    "timm/fastvit_t8": "does not train on a CPU: PyTorch 2.14 frees memory twice in its backward pass of channels-last "
+    "images",
 }
 """Why a backbone fails, where that is not this package's to mend."""
 
