@@ -24,7 +24,7 @@ try:
 except ImportError:  # Windows has no limits
     resource = None
 
-__all__ = ["add_image_size", "add_places", "parse_paths", "run_tool"]
+__all__ = ["add_camera_bn", "add_image_size", "add_places", "add_tracks", "parse_paths", "run_tool"]
 
 LOST = (
     "error: another process of this run has died or no longer answers; model.resume auto goes on after the last "
@@ -56,8 +56,19 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_camera_bn(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--camera-bn`` to the options of a tool that compares the images of a folder with each other."""
+    parser.add_argument(
+        "--camera-bn",
+        type=int,
+        metavar="N",
+        help="batches of each camera for its own batch-norm statistics, as 8 where cameras are unlike; 0: the model's "
+        "(default: the checkpoint's test.camera_bn)",
+    )
+
+
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Adds what tells of cameras and tracks to the options of a tool that takes a folder of crops."""
+    """Adds what tells of cameras and tracks to the options of a tool that takes a folder of images."""
     parser.add_argument(
         "--camera-regex", default="", help="expression on a path whose group is the camera (default: the first folder)"
     )
@@ -66,6 +77,10 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         default="",
         help="likewise, with groups camera, track and frame (default: crops.csv in the folder, if there is one)",
     )
+
+
+def add_tracks(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--tracks`` to the options of a tool that clusters."""
     parser.add_argument(
         "--tracks",
         choices=("auto", "fixed", "off"),

@@ -294,4 +294,5 @@ def engine_run_kwargs(cfg: CfgNode) -> dict[str, Any]:
         "use_metric_cuhk03": cfg.cuhk03.use_metric_cuhk03,
         "ranks": cfg.test.ranks,
         "rerank": cfg.test.rerank,
+        "test_camera_bn": cfg.test.camera_bn,
     }

@@ -19,7 +19,7 @@ from .data import AugmentedBatches, BatchAugmentation, BatchPlan, make_store
 from .data.datasets import sightings_of
 from .errors import InputError, explain_out_of_memory
 from .evaluation import RetrievalEngine, agreement, camera_agreement, self_retrieval, track_separation
-from .features import Embedder, estimate_statistics, features_by_camera, use_precision
+from .features import Embedder, SeenByCameras, estimate_statistics, features_by_camera, use_precision
 from .files import libraries_writing
 from .interruption import uninterrupted
 from .labels import Images, Labeler, TrueLabels, choose_labeler, keep_apart, label_epoch
@@ -294,8 +294,8 @@ class ImageHHCLEngine(RetrievalEngine):
     @explain_out_of_memory("the batch-norm statistics of cameras", SMALLER_BATCHES)
     def _by_camera(self, features: Tensor) -> Tensor:
         """The features that are labelled, from those of training."""
-        drawn = self.images.cameras, self.camera_bn, self._generator("cameras")
-        return features_by_camera(self.embedder, self.store, features, *drawn)
+        seen = [SeenByCameras(self.store, self.images.cameras, features)]
+        return features_by_camera(self.embedder, seen, self.camera_bn, self._generator("cameras"))[0]
 
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""

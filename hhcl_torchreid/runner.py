@@ -23,12 +23,14 @@ from .data.tracks import Sighting
 from .data.transforms import check_transforms
 from .engine import ImageHHCLEngine
 from .errors import InputError, explain_out_of_memory, is_out_of_memory
+from .features import SeenByCameras, features_by_camera
 from .files import FULL_DISK, expanded, libraries_writing, replacing, visible, writing
 from .identities import Crops, check_folder, write_identities
 from .interruption import catch_signals
 from .labels import CorrectedLabeler, Labeler, TrueLabels, build_labeler, combine_answers
 from .log import answer, copied_to
 from .models import ReIDModel, build_model, check_input_size, find_backbone, load_from, settings_seen_in
+from .models.batch_norm import check_num_batches
 from .models.compilation import compile_model
 from .settings import SETTINGS
 from .training import reports
@@ -324,6 +326,7 @@ def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLE
     Raises:
         InputError: settings that do not go together.
     """
+    check_num_batches("test.camera_bn", cfg.test.camera_bn, model)
     optimizer, schedule = _build_schedule(cfg, model)
     labeler = build_labeler(cfg.engine.labels, cfg)
     if cfg.cluster.corrections and not isinstance(labeler, TrueLabels):
@@ -390,9 +393,6 @@ def _folder_of_images(cfg: CfgNode, records: Sequence[tuple[str, int, int, int]]
 def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
     """What ``tools/assign_identities.py`` writes, of the training images by the model as it is now."""
     features = engine.extract_training_features()
-    if not distributed.is_main():
-        engine.labeler(features, engine.images)  # its part of the neighbour search
-        return
     root = _folder_of_images(cfg, engine.records)
     paths = [Path(path).relative_to(root).as_posix() for path, *_ in engine.records]
     seen = sightings_of(cfg.data.sources)
@@ -401,7 +401,12 @@ def _write_identities(cfg: CfgNode, engine: ImageHHCLEngine) -> None:
         for (path, *_), camera in zip(engine.records, engine.images.cameras.tolist(), strict=True)
     ]
     crops = Crops(root, paths, sightings, features, [])
+    seen_by = SeenByCameras(engine.store, crops.images.cameras, features)
+    crops = crops._replace(features=features_by_camera(engine.embedder, [seen_by], cfg.test.camera_bn)[0])
     labeler = engine.labeler
+    if not distributed.is_main():
+        labeler(crops.features, engine.images)  # its part of the neighbour search
+        return
     if isinstance(labeler, CorrectedLabeler):  # its images are called by their paths below the folder here
         labeler = _correct(cfg, labeler.labeler, {path: path for path in paths}, root)
     found = write_identities(RunFolder(cfg.data.save_dir).identities, crops, labeler)

@@ -374,6 +374,12 @@ _ROWS = (
     Setting("test.eval_freq", 10, "epochs; -1: only before and after training", least=-1),
     Setting("test.start_eval", 0, "epochs without a test", least=0),
     Setting("test.rerank", False, "k-reciprocal re-ranking; with test.evaluate", idle_while=("test.evaluate", False)),
+    Setting(
+        "test.camera_bn",
+        0,
+        "batches of each camera for its own batch-norm statistics in tests and identities; 0: the model's own",
+        least=0,
+    ),
     Setting("test.visrank", False, "write ranking pictures"),
     Setting("test.visrank_topk", 10, "images in a row of them", least=1, idle_while=("test.visrank", False)),
     Setting("test.identities", False, "at the end, write an identity for every training image and a page to look at"),

@@ -13,6 +13,7 @@ import yaml
 from hhcl_torchreid import HybridMemory, ImageHHCLEngine, config
 from hhcl_torchreid.config import get_default_config, load_config, settings_without_effect
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.evaluation import RetrievalEngine
 from hhcl_torchreid.settings import SETTINGS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -314,7 +315,10 @@ def names_of(*functions):
             names_of(ImageHHCLEngine, HybridMemory)
             - {"datamanager", "model", "optimizer", "scheduler", "labeler", "labels", "num_clusters", "num_features"},
         ),
-        (config.engine_run_kwargs, names_of(ImageHHCLEngine.run, torchreid.engine.Engine.test) - {"callbacks"}),
+        (
+            config.engine_run_kwargs,
+            names_of(ImageHHCLEngine.run, RetrievalEngine.test, torchreid.engine.Engine.test) - {"callbacks"},
+        ),
         (config.imagedata_kwargs, names_of(torchreid.data.ImageDataManager) - {"k_tfm"}),
         (config.optimizer_kwargs, names_of(torchreid.optim.build_optimizer) - {"model"}),
         (config.lr_scheduler_kwargs, names_of(torchreid.optim.build_lr_scheduler) - {"optimizer"}),

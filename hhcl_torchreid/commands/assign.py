@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..cli import add_image_size, add_places, parse_paths, run_tool
+from ..cli import add_camera_bn, add_image_size, add_places, add_tracks, parse_paths, run_tool
 from ..data.corrections import CORRECTIONS, write_corrections
 from ..features.extractor import FeatureExtractor
 from ..identities import (
@@ -43,9 +43,11 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     source.add_argument("--features", metavar="FILE", help="features.npz of an earlier assignment, in place of a model")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
     add_image_size(parser)
+    add_camera_bn(parser)
     parser.add_argument("--root", required=True, metavar="CROPS", help="folder of images, of any depth")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
     add_places(parser)
+    add_tracks(parser)
     parser.add_argument(
         "--mot-out", metavar="DIR", help="also write each camera's track file, with identities for track numbers"
     )
@@ -72,6 +74,8 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     args = parse_paths(parser, arguments)
     if args.forget is None and not (args.weights or args.features):
         parser.error("one of the arguments --weights --features is required")
+    if args.features and args.camera_bn is not None:
+        parser.error("--camera-bn needs --weights: features that are there stay as they are")
     others = [name for name, value in vars(args).items() if value != parser.get_default(name) and name not in TO_FORGET]
     if args.forget is not None and others:
         parser.error(f"--forget does nothing else: leave --{others[0].replace('_', '-')} out")
@@ -92,7 +96,7 @@ def assign(args: argparse.Namespace) -> str:
         extractor = FeatureExtractor(
             args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
         )
-        crops = crops_from_images(extractor, args.root, args.camera_regex, args.track_regex)
+        crops = crops_from_images(extractor, args.root, args.camera_regex, args.track_regex, args.camera_bn)
     if args.eps is not None and args.tracks is None and crops.images.have_tracks:
         settings["tracks"] = "fixed"  # who names an eps gets that one
     labeler = PseudoLabeler(**settings)

@@ -9,7 +9,7 @@ an identity swallows most images.
 import argparse
 from collections.abc import Sequence
 
-from ..cli import add_image_size, add_places, parse_paths, run_tool
+from ..cli import add_camera_bn, add_image_size, add_places, add_tracks, parse_paths, run_tool
 from ..features.extractor import FeatureExtractor
 from ..identities import (
     cluster_settings,
@@ -34,8 +34,10 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights; with --root")
     parser.add_argument("--root", metavar="CROPS", help="folder of images; with --features, for the tracks in it")
     add_places(parser)
+    add_tracks(parser)
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for weights that do not name it")
     add_image_size(parser)
+    add_camera_bn(parser)
     parser.add_argument("--eps", type=float, nargs="+", default=VALUES, help="values (default: 0.2 to 0.75)")
     parser.add_argument("--min-samples", type=int, help="images within eps that make an image the core of an identity")
     parser.add_argument("--k1", type=int, help="neighbours of the k-reciprocal encoding")
@@ -50,6 +52,8 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     options = parse_paths(parser, arguments)
     if options.weights and not options.root:
         parser.error("--weights needs --root, the folder of images")
+    if options.features and options.camera_bn is not None:
+        parser.error("--camera-bn needs --weights: features that are there stay as they are")
     return options
 
 
@@ -66,7 +70,7 @@ def show(args: argparse.Namespace) -> None:
             extractor = FeatureExtractor(
                 args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
             )
-            crops = crops_from_images(extractor, *places)
+            crops = crops_from_images(extractor, *places, args.camera_bn)
         features, images = crops.features, crops.images
     settings = cluster_settings(args.weights, args.features)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}

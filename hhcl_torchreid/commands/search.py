@@ -1,9 +1,9 @@
-"""Ranks a folder's images by their similarity to query images."""
+"""Ranks a folder's images by their similarity to query images; a track, where tracks are known, is found once."""
 
 import argparse
 from collections.abc import Sequence
 
-from ..cli import add_image_size, parse_paths, run_tool
+from ..cli import add_camera_bn, add_image_size, add_places, parse_paths, run_tool
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity
 from ..search import search
@@ -18,12 +18,8 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     add_image_size(parser)
     parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
-    parser.add_argument(
-        "--track-regex",
-        default="",
-        help="expression on a path of the gallery with groups camera, track and frame (default: crops.csv in it, if "
-        "any); a track is found once",
-    )
+    add_camera_bn(parser)
+    add_places(parser)
     parser.add_argument("--topk", type=int, default=10, help="matches per query (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     parser.add_argument(
@@ -38,7 +34,8 @@ def run(args: argparse.Namespace) -> None:
     extractor = FeatureExtractor(
         args.model_name, args.weights, image_size=args.image_size, device=args.device, verbose=False
     )
-    search(extractor, args.query, args.gallery, args.topk, args.out, args.track_regex)
+    places = args.track_regex, args.camera_regex
+    search(extractor, args.query, args.gallery, args.topk, args.out, *places, args.camera_bn)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:

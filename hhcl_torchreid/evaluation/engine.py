@@ -12,7 +12,7 @@ from ..clustering.neighbors import check_features
 from ..data.loader import TestBatches, make_test_loaders
 from ..data.records import check_records, tell_of_unread_files
 from ..errors import explain_out_of_memory
-from ..features.embedder import Embedder
+from ..features import Embedder, SeenByCameras, features_by_camera
 from ..log import progress_bar
 from ..training.folder import RunFolder
 from .retrieval import TestSet, findable_targets, retrieve
@@ -48,13 +48,24 @@ class RetrievalEngine(torchreid.engine.Engine):
         targets = findable_targets(datamanager.test_loader)
         self.test_loader = make_test_loaders(datamanager, targets, cache, embedder.device, embedder.images_at_once)
         self.results: dict[str, dict[str, float]] = {}
+        self.test_camera_bn = 0
 
     def extract_features(self, input: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 pixels, or float32 normalised ones -> (B, D) float32 features."""
         return self.embedder.embed(input)
 
-    def test(self, **settings: Any) -> float:
-        """Torchreid's test of all targets; see ``torchreid.engine.Engine.test``. 0 where there is none."""
+    def test(self, test_camera_bn: int = 0, **settings: Any) -> float:
+        """Torchreid's test of all targets.
+
+        Args:
+            test_camera_bn: batches of each camera for its own batch-norm statistics in the features, see
+                :func:`~hhcl_torchreid.features.features_by_camera`; 0 for those of the model.
+            **settings: see ``torchreid.engine.Engine.test``.
+
+        Returns:
+            The last target's rank-1; 0 where there is none.
+        """
+        self.test_camera_bn = test_camera_bn
         if not self.test_loader:
             logger.info("No labelled query and gallery images to test on")
             return 0.0
@@ -76,6 +87,7 @@ class RetrievalEngine(torchreid.engine.Engine):
         """Torchreid's evaluation, which keeps the whole CMC curve and shows its progress."""
         query = self.extract_test_set(query_loader, "query")
         gallery = self.extract_test_set(gallery_loader, "gallery")
+        query, gallery = self._tested_by_camera((query_loader, query), (gallery_loader, gallery))
         distances, self.results[dataset_name] = retrieve(query, gallery, **settings)
         logger.info("** Results **")
         for measure, value in self.results[dataset_name].items():
@@ -92,6 +104,13 @@ class RetrievalEngine(torchreid.engine.Engine):
                 topk=self._images_in_a_row(visrank_topk, distances.shape[1]),
             )
         return self.results[dataset_name]["Rank-1"], self.results[dataset_name]["mAP"]
+
+    @explain_out_of_memory("the batch-norm statistics of cameras", "free memory on the device")
+    def _tested_by_camera(self, *sets: tuple[TestBatches, TestSet]) -> list[TestSet]:
+        """Query and gallery with the features that are compared."""
+        seen = [SeenByCameras(loader.store, torch.from_numpy(found.cameras), found.features) for loader, found in sets]
+        features = features_by_camera(self.embedder, seen, self.test_camera_bn, shared=False)
+        return [found._replace(features=rows) for (_, found), rows in zip(sets, features, strict=True)]
 
     def _images_in_a_row(self, wanted: int, num_gallery: int) -> int:
         """What the gallery has and a picture of torchreid's takes, which is a JPEG."""

@@ -19,7 +19,8 @@ from torchvision.transforms import functional as image_functional
 from yacs.config import CfgNode
 
 from ..checkpoint import configuration_in, load_checkpoint
-from ..data.images import UNREADABLE, check_readable, open_image, to_rgb
+from ..data.images import UNREADABLE, DecodedImages, check_readable, open_image, to_rgb
+from ..data.store import ImageStore
 from ..errors import InputError, explain_out_of_memory
 from ..log import progress_bar
 from ..models import (
@@ -32,6 +33,7 @@ from ..models import (
     load_from,
     settings_seen_in,
 )
+from .by_camera import SeenByCameras, features_by_camera
 from .embedder import Embedder
 from .precision import choose_precision
 
@@ -87,6 +89,7 @@ class FeatureExtractor:
         pixel_std (list[float]): likewise; ones without ``pixel_norm``.
         device (torch.device): where the network is.
         embedder (Embedder): network, normalisation and arithmetic.
+        camera_bn (int): the checkpoint's ``test.camera_bn``, else 0: batches for :meth:`by_camera`.
 
     Raises:
         InputError: a file that is no checkpoint, or of another backbone than ``model_name``; an unknown name; a device
@@ -125,6 +128,7 @@ class FeatureExtractor:
             self.pixel_mean, self.pixel_std = [0.0] * 3, [1.0] * 3
         if trained_on.config is not None:
             _name_other_settings(self, trained_on.config, model_path)
+        self.camera_bn = 0 if trained_on.config is None else trained_on.config.test.camera_bn
         self.batch_size = batch_size
         self.workers = min(8, joblib.cpu_count()) if workers is None else workers
         self.model.eval()
@@ -176,6 +180,29 @@ class FeatureExtractor:
             (M, D) float32 rows of unit length, and (N,) bool on the CPU: which M of the N pictures they belong to.
         """
         return self._extract(pictures, description, skip_unreadable=True)
+
+    @explain_out_of_memory("the batch-norm statistics of cameras", ROOM_ELSEWHERE)
+    def by_camera(
+        self, paths: Sequence[str | os.PathLike[str]], features: Tensor, cameras: Tensor, num_batches: int
+    ) -> Tensor:
+        """Gives features of image files by their cameras' own batch-norm statistics.
+
+        Args:
+            paths: N files that can be read.
+            features: (N, D) float32 unit rows, what the extractor gives for them.
+            cameras: (N,) int64.
+            num_batches: of each camera, see :func:`~hhcl_torchreid.features.features_by_camera`.
+
+        Returns:
+            (N, D) float32 unit rows, for the same files in the same order always the same; ``features`` itself where
+            there are no two cameras.
+
+        Raises:
+            InputError: a number of batches below 0, a model without batch norm, files that are no images any more.
+        """
+        images = DecodedImages([(os.fspath(path), 0, 0, 0) for path in paths], *self.image_size)
+        store = ImageStore(images, "auto", self.workers, self.device)
+        return features_by_camera(self.embedder, [SeenByCameras(store, cameras, features)], num_batches)[0]
 
     def _extract(self, pictures: Sequence[Picture], description: str, skip_unreadable: bool) -> tuple[Tensor, Tensor]:
         for picture in pictures:

@@ -1,8 +1,10 @@
 """The features of a folder of images, kept on disk and brought up to date when files or the model change."""
 
+import contextlib
 import hashlib
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from ..files import expanded, replacing
 from .extractor import FeatureExtractor
 from .saved import open_arrays
 
-__all__ = ["FolderFeatures", "beside", "features_of_folder"]
+__all__ = ["FolderFeatures", "beside", "by_camera_in_folder", "features_of_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def features_of_folder(
             check_features(extracted)
         features[changed[good.numpy()]], readable[changed] = extracted.cpu().numpy(), good.numpy()
     if len(changed) or len(paths) != len(known.names):
-        kept_in = _write_first(places, _Kept(names, states, readable, features, np.array(fingerprint)))
+        kept_in = _write_first(places, _Kept(names, states, readable, features, np.array(fingerprint))._asdict())
     if not readable.any():
         raise InputError(f"none of the {len(paths)} image files in {root} can be read: give a folder of whole images")
     return FolderFeatures(
@@ -107,18 +109,65 @@ def features_of_folder(
     )
 
 
-def beside(folder: str | os.PathLike[str]) -> Path:
+def by_camera_in_folder(
+    folder: str | os.PathLike[str],
+    extractor: FeatureExtractor,
+    paths: Sequence[Path],
+    features: Tensor,
+    cameras: Sequence[str],
+    num_batches: int,
+) -> Tensor:
+    """Gives features of a folder's images by their cameras' own batch-norm statistics, which depend on all of them.
+
+    They are kept beside those of :func:`features_of_folder`, in ``FOLDER.features-by-camera.npz``, and made anew
+    whenever an image comes, goes or changes.
+
+    Args:
+        folder: of the images.
+        extractor: made the features.
+        paths: of N images.
+        features: (N, D) float32 unit rows, from :func:`features_of_folder`.
+        cameras: the name of each image's.
+        num_batches: see :meth:`FeatureExtractor.by_camera`; with 0, ``features`` stay.
+
+    Returns:
+        (N, D) float32 unit rows.
+
+    Raises:
+        InputError: as :meth:`FeatureExtractor.by_camera`.
+    """
+    if not num_batches:
+        return features
+    names = sorted(set(cameras))
+    if len(names) < 2:
+        logger.warning("=> All images are of one camera, or of unknown ones: camera_bn has no effect")
+    of_files = [(os.fspath(path), *_state(path), camera) for path, camera in zip(paths, cameras, strict=True)]
+    fingerprint = hashlib.sha256(os.fsencode(repr((_digest(extractor), num_batches, of_files)))).hexdigest()
+    places = _places(expanded(folder), "features-by-camera")
+    for place in places:
+        with contextlib.suppress(InputError), open_arrays(place) as arrays:
+            kept = torch.from_numpy(np.asarray(arrays["features"]))
+            if str(arrays["made_of"]) == fingerprint and kept.shape == features.shape:
+                return check_features(kept).to(features.device)
+    numbers = torch.tensor([names.index(camera) for camera in cameras])
+    found = extractor.by_camera(paths, features, numbers, num_batches)
+    if found is not features:
+        _write_first(places, {"features": check_features(found).cpu().numpy(), "made_of": np.array(fingerprint)})
+    return found
+
+
+def beside(folder: str | os.PathLike[str], kind: str = "features") -> Path:
     """The file beside a folder that keeps its features."""
     resolved = expanded(folder).resolve()
-    return resolved.parent / f"{resolved.name}.features.npz"
+    return resolved.parent / f"{resolved.name}.{kind}.npz"
 
 
-def _places(folder: Path) -> list[Path]:
-    """Where the features may be kept, the best place first."""
+def _places(folder: Path, kind: str = "features") -> list[Path]:
+    """Where features of a kind may be kept, the best place first."""
     caches = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    in_cache = [caches / "hhcl_torchreid" / f"{digest}.features.npz"] if caches.is_absolute() else []
-    return [beside(folder), *in_cache]
+    in_cache = [caches / "hhcl_torchreid" / f"{digest}.{kind}.npz"] if caches.is_absolute() else []
+    return [beside(folder, kind), *in_cache]
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -186,12 +235,12 @@ def _is_sound(kept: _Kept, feature_dim: int) -> bool:
     return True
 
 
-def _write_first(places: list[Path], kept: _Kept) -> Path | None:
+def _write_first(places: list[Path], arrays: Mapping[str, Any]) -> Path | None:
     """Writes to the first place that can be written, whole or not at all."""
     for place in places:
         try:
             with replacing(place, "wb") as file:
-                np.savez(file, **kept._asdict())
+                np.savez(file, **arrays)
         except InputError:
             continue
         return place

@@ -14,7 +14,7 @@ from ..data.folder import find_images
 from ..data.tracks import Sighting, find_sightings, warn_of_folders_like_tracks
 from ..errors import InputError
 from ..features.extractor import FeatureExtractor
-from ..features.folder import features_of_folder
+from ..features.folder import by_camera_in_folder, features_of_folder
 from ..features.saved import load_features, load_settings
 from ..files import expanded
 from ..labels import Images
@@ -52,7 +52,11 @@ class Crops(NamedTuple):
 
 
 def crops_from_images(
-    extractor: FeatureExtractor, root: str | os.PathLike[str], camera_regex: str = "", track_regex: str = ""
+    extractor: FeatureExtractor,
+    root: str | os.PathLike[str],
+    camera_regex: str = "",
+    track_regex: str = "",
+    camera_bn: int | None = None,
 ) -> Crops:
     """Gives the features of all images in a folder, at any depth, as :func:`features_of_folder` keeps them.
 
@@ -61,12 +65,15 @@ def crops_from_images(
         root: the folder.
         camera_regex: see :func:`~hhcl_torchreid.data.tracks.find_sightings`.
         track_regex: likewise.
+        camera_bn: batches of each camera for its own batch-norm statistics in the features, see
+            :func:`~hhcl_torchreid.features.features_by_camera`; 0 for those of the model. If None, the extractor's own.
 
     Returns:
         The images, sorted by path.
 
     Raises:
-        InputError: no such folder, no image in it, none that can be read, or what ``find_sightings`` refuses.
+        InputError: no such folder, no image in it, none that can be read, what ``find_sightings`` refuses, or a
+            ``camera_bn`` that the model does not allow.
     """
     root = expanded(root)
     images = find_images(root)
@@ -82,7 +89,12 @@ def crops_from_images(
     )
     known = [cast(Sighting, sighting_of[found.paths[row]]) for row in rows]
     features = found.features[torch.tensor(rows, device=found.features.device)]
-    return Crops(root, paths, known, features, unreadable, found.model)
+    crops = Crops(root, paths, known, features, unreadable, found.model)
+    num_batches = extractor.camera_bn if camera_bn is None else camera_bn
+    aligned = by_camera_in_folder(
+        root, extractor, [root / path for path in paths], features, crops.cameras, num_batches
+    )
+    return crops if aligned is features else crops._replace(features=aligned, model=f"{found.model} by camera")
 
 
 def crops_from_features(

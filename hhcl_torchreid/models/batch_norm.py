@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["InGroups", "has_batch_norm"]
+from ..errors import InputError
+
+__all__ = ["InGroups", "check_num_batches"]
 
 
 class InGroups(nn.Module):
@@ -74,6 +76,18 @@ def _frozen_running_statistics(layer: _BatchNorm) -> Iterator[None]:
         layer.momentum, layer.num_batches_tracked = momentum, num_batches_tracked
 
 
-def has_batch_norm(model: nn.Module) -> bool:
-    """Whether a model has batch norm, wherever it stands and of however many dimensions."""
-    return any(isinstance(layer, _BatchNorm) for layer in model.modules())
+def check_num_batches(name: str, num_batches: int, model: nn.Module) -> None:
+    """Checks a number of batches whose batch-norm statistics are wanted.
+
+    Args:
+        name: of the setting.
+        num_batches: its value.
+        model: whose statistics.
+
+    Raises:
+        InputError: it is below 0, or the model has no batch norm, wherever it stands and of however many dimensions.
+    """
+    if num_batches < 0:
+        raise InputError(f"{name} is {num_batches}: give a number of batches, or 0 for none")
+    if num_batches and not any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        raise InputError(f"{name} is {num_batches}, but the model has no batch norm: set it to 0")

@@ -5,12 +5,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from ..clustering.neighbors import check_features
 from ..data.folder import find_images
-from ..data.tracks import find_sightings
+from ..data.tracks import Sighting, find_sightings
 from ..errors import InputError
 from ..features.extractor import FeatureExtractor
-from ..features.folder import FolderFeatures, beside, features_of_folder
+from ..features.folder import FolderFeatures, beside, by_camera_in_folder, features_of_folder
 from ..files import check_folder, csv_text, expanded, replacing, visible
 from ..log import answer
 from .pictures import draw_rankings
@@ -31,6 +34,8 @@ def search(
     topk: int = 10,
     out: str | os.PathLike[str] = "log/search",
     track_regex: str = "",
+    camera_regex: str = "",
+    camera_bn: int | None = None,
 ) -> list[Ranking]:
     """Ranks a gallery for every query and prints the matches.
 
@@ -45,24 +50,33 @@ def search(
         out: folder for what is written.
         track_regex: names tracks, see :func:`~hhcl_torchreid.data.tracks.find_sightings`; where they are known, each is
             found once.
+        camera_regex: likewise, cameras alone.
+        camera_bn: batches of each camera for its own batch-norm statistics in the gallery's features and in those of
+            queries that are in it, see :func:`~hhcl_torchreid.features.features_by_camera`; 0 for those of the model.
+            If None, the extractor's own.
 
     Returns:
         A ranking per query.
 
     Raises:
-        InputError: a query that is no image, a gallery without images, a model whose features are no numbers, ``out``
-            cannot be written or lies in the gallery.
+        InputError: a query that is no image, a gallery without images, a model whose features are no numbers, or a
+            ``camera_bn`` that it does not allow; ``out`` cannot be written or lies in the gallery.
     """
     if topk < 1:
         raise InputError(f"--topk is {topk}: ask for 1 match or more")
     folder = Path(out)
     check_folder(folder, gallery)
     query_paths = _find_queries(queries)
-    _tracks_of(find_images(gallery), gallery, track_regex)  # what fails is told before the work
+    find_sightings(find_images(gallery), gallery, camera_regex, track_regex)  # what fails is told before the work
     query_features = check_features(extractor(query_paths))
     found = features_of_folder(gallery, extractor, "extract gallery features")
     _tell_of_gallery(gallery, found)
-    tracks = _tracks_of(found.paths, gallery, track_regex)
+    sightings = [seen or Sighting("") for seen in find_sightings(found.paths, gallery, camera_regex, track_regex)]
+    cameras, num_batches = [seen.camera for seen in sightings], extractor.camera_bn if camera_bn is None else camera_bn
+    aligned = by_camera_in_folder(gallery, extractor, found.paths, found.features, cameras, num_batches)
+    query_features = _as_in_gallery(query_paths, query_features, found.paths, aligned)
+    found = found._replace(features=aligned)
+    tracks = [(seen.camera, seen.track) if seen.track else None for seen in sightings]
     if any(tracks):
         logger.info(f"One match per track: {len(set(tracks) - {None}):,} tracks")
     rankings = rank(query_paths, query_features, found, topk, tracks)
@@ -73,11 +87,11 @@ def search(
     return rankings
 
 
-def _tracks_of(
-    paths: Sequence[Path], gallery: str | os.PathLike[str], track_regex: str
-) -> list[tuple[str, str] | None]:
-    sightings = find_sightings(paths, gallery, track_regex=track_regex)
-    return [(seen.camera, seen.track) if seen and seen.track else None for seen in sightings]
+def _as_in_gallery(queries: Sequence[Path], features: Tensor, gallery: Sequence[Path], of_gallery: Tensor) -> Tensor:
+    """The features of queries, of those that are in the gallery its own."""
+    row_of = {os.path.realpath(path): row for row, path in enumerate(gallery)}
+    rows = torch.tensor([row_of.get(os.path.realpath(path), -1) for path in queries], device=features.device)
+    return torch.where((rows >= 0)[:, None], of_gallery[rows.clamp(min=0)], features)
 
 
 def _find_queries(queries: Sequence[str | os.PathLike[str]]) -> list[Path]:

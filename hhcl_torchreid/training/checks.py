@@ -10,7 +10,7 @@ from .. import distributed
 from ..data.sampler import BatchPlan, check_batch_size
 from ..data.transforms import check_transforms, transforms_of
 from ..errors import InputError
-from ..models.batch_norm import has_batch_norm
+from ..models.batch_norm import check_num_batches
 
 __all__ = ["check_engine", "check_groups"]
 
@@ -35,10 +35,7 @@ def check_engine(
     if plan.iters < 1:
         raise InputError(f"engine.iters is {plan.iters}: an epoch takes at least one step")
     for name, num_batches in (("train.precise_bn", precise_bn), ("train.camera_bn", camera_bn)):
-        if num_batches < 0:
-            raise InputError(f"{name} is {num_batches}: give a number of batches, or 0 for none")
-        if num_batches and not has_batch_norm(model):
-            raise InputError(f"{name} is {num_batches}, but the model has no batch norm: set it to 0")
+        check_num_batches(name, num_batches, model)
     own, others = check_transforms(transforms), transforms_of(datamanager)
     if ignored := set(others) - set(own):
         logger.warning(

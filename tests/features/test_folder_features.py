@@ -12,7 +12,7 @@ from crops import save_image, save_model
 
 from hhcl_torchreid import FeatureExtractor
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.features.folder import beside, features_of_folder
+from hhcl_torchreid.features.folder import beside, by_camera_in_folder, features_of_folder
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,52 @@ def crops(tmp_path):
     for number in range(8):
         save_image(tmp_path / "crops" / f"camera{number % 3}" / f"{number}.png", number)
     return tmp_path / "crops"
+
+
+class TestByCamera:
+    @pytest.fixture
+    def crops(self, tmp_path):
+        for number in range(66):
+            save_image(tmp_path / "crops" / f"camera{number % 2}" / f"{number}.png", number)
+        return tmp_path / "crops"
+
+    def features(self, crops, extractor, cameras=None, num_batches=2):
+        found = features_of_folder(crops, extractor)
+        cameras = [path.parent.name for path in found.paths] if cameras is None else cameras
+        return by_camera_in_folder(crops, extractor, found.paths, found.features, cameras, num_batches)
+
+    def test_are_those_of_the_extractor_and_kept(self, crops, extractor):
+        plain, found = features_of_folder(crops, extractor), self.features(crops, extractor)
+        cameras = torch.tensor([int(path.parent.name[-1]) for path in plain.paths])
+        assert torch.equal(found, extractor.by_camera(plain.paths, plain.features, cameras, 2))
+        assert not torch.allclose(found, plain.features, atol=1e-2)
+        kept = crops.parent / "crops.features-by-camera.npz"
+        written = kept.stat().st_mtime_ns
+        assert torch.equal(self.features(crops, extractor), found) and kept.stat().st_mtime_ns == written
+        kept.write_bytes(kept.read_bytes()[:1000])
+        assert torch.equal(self.features(crops, extractor), found) and kept.stat().st_mtime_ns > written
+
+    @pytest.mark.parametrize("change", ["image", "cameras", "num_batches", "model"])
+    def test_follow_whatever_they_depend_on(self, crops, extractor, tmp_path, change):
+        before, settings = self.features(crops, extractor), {}
+        if change == "image":
+            save_image(crops / "camera0" / "0.png", 99)
+        elif change == "cameras":
+            settings["cameras"] = ["a", "b", "b", "a", *"ab" * 31]
+        elif change == "num_batches":
+            settings["num_batches"] = 0
+        else:
+            extractor = FeatureExtractor(model_path=save_model(tmp_path / "other.pth.tar", seed=1), device="cpu")
+        after = self.features(crops, extractor, **settings)
+        assert not torch.allclose(after, before, atol=1e-3)
+        if change == "num_batches":
+            assert torch.equal(after, features_of_folder(crops, extractor).features)
+
+    def test_one_camera_has_no_other(self, crops, extractor, caplog):
+        found = self.features(crops, extractor, cameras=[""] * 66)
+        assert torch.equal(found, features_of_folder(crops, extractor).features)
+        assert "All images are of one camera" in caplog.text
+        assert not (crops.parent / "crops.features-by-camera.npz").exists()
 
 
 class TestFeaturesOnDisk:

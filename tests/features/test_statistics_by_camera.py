@@ -13,7 +13,7 @@ from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
 from hhcl_torchreid.data.images import DecodedImages
 from hhcl_torchreid.data.store import ImageStore
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.features import Embedder, features_by_camera
+from hhcl_torchreid.features import Embedder, SeenByCameras, features_by_camera
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.3, 0.25]
 CAMERAS = torch.arange(80) % 2
@@ -42,10 +42,14 @@ class Darkened(DecodedImages):
         return item
 
 
+def by_camera(embedder, store, plain, cameras, num_batches):
+    return features_by_camera(embedder, [SeenByCameras(store, cameras, plain)], num_batches)[0]
+
+
 def test_each_camera_is_normalised_by_its_own_images(embedder, images):
     store, before = ImageStore(images, "ram"), copy.deepcopy(embedder.model.state_dict())
     plain = embedder.of_store(store)
-    found = features_by_camera(embedder, store, plain, CAMERAS, 1, np.random.default_rng(0))
+    found = by_camera(embedder, store, plain, CAMERAS, 1)
 
     pixels = torch.stack([images[number]["img"] for number in range(len(images))])
     normalized = (pixels / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
@@ -80,7 +84,7 @@ def test_the_light_of_a_camera_goes(images):
     embedder = Embedder(Shallow().eval(), MEAN, STD)
     store = ImageStore(Darkened(images.records, 64, 32), "ram")
     plain = embedder.of_store(store)
-    found = features_by_camera(embedder, store, plain, torch.arange(80) % 2, 1, np.random.default_rng(0))
+    found = by_camera(embedder, store, plain, torch.arange(80) % 2, 1)
     agrees = [(rows[::2] @ rows[1::2].T).argmax(1) == torch.arange(40) for rows in (plain, found)]
     assert agrees[1].float().mean() > 0.95 > 0.2 > agrees[0].float().mean()
 
@@ -89,7 +93,7 @@ def test_the_light_of_a_camera_goes(images):
 def test_one_camera_or_no_batches_change_nothing(embedder, images, cameras, num_batches):
     store = ImageStore(images, "ram")
     plain = embedder.of_store(store)
-    assert features_by_camera(embedder, store, plain, cameras, num_batches, np.random.default_rng(0)) is plain
+    assert by_camera(embedder, store, plain, cameras, num_batches) is plain
 
 
 def test_labels_are_made_of_them_and_the_memory_is_not(make_engine, untested, tmp_path):
@@ -105,7 +109,8 @@ def test_labels_are_made_of_them_and_the_memory_is_not(make_engine, untested, tm
     plain = engine.extract_training_features()
     assert len(engine.images.cameras.unique()) > 1
     generator = np.random.default_rng([engine.seed, 0, *b"cameras"])
-    expected = features_by_camera(engine.embedder, engine.store, plain, engine.images.cameras, 2, generator)
+    seen_by = SeenByCameras(engine.store, engine.images.cameras, plain)
+    expected = features_by_camera(engine.embedder, [seen_by], 2, generator)[0]
     engine.run(save_dir=str(tmp_path), max_epoch=1)
     assert torch.equal(seen[0], expected) and not torch.allclose(expected, plain, atol=1e-3)
     torch.testing.assert_close(

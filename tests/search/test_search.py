@@ -16,8 +16,8 @@ from PIL import Image
 from hhcl_torchreid import FeatureExtractor, build_model
 from hhcl_torchreid.checkpoint import load_checkpoint, save_checkpoint
 from hhcl_torchreid.errors import InputError
-from hhcl_torchreid.features.folder import FolderFeatures, beside, features_of_folder
-from hhcl_torchreid.search import Match, Ranking, rank
+from hhcl_torchreid.features.folder import FolderFeatures, beside, by_camera_in_folder, features_of_folder
+from hhcl_torchreid.search import Match, Ranking, rank, search
 from hhcl_torchreid.search.pictures import MATCH_FRAME, draw_ranking
 from hhcl_torchreid.search.run import table
 
@@ -39,6 +39,22 @@ def extractor(weights):
 def user_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
     return tmp_path / "user-cache"
+
+
+@pytest.mark.parametrize("is_in_gallery", [True, False])
+def test_a_query_in_the_gallery_is_compared_by_camera_too(extractor, tmp_path, is_in_gallery):
+    gallery, query = tmp_path / "gallery", tmp_path / "query.png"
+    for number in range(66):
+        save_image(gallery / f"camera{number % 2}" / f"{number}.png", number)
+    save_image(query, 3)
+    query = gallery / "camera1" / "3.png" if is_in_gallery else query
+    plain = features_of_folder(gallery, extractor)
+    cameras = [path.parent.name for path in plain.paths]
+    features = by_camera_in_folder(gallery, extractor, plain.paths, plain.features, cameras, 1)
+    own = features[plain.paths.index(query)] if is_in_gallery else extractor(query)[0]
+    (ranking,) = search(extractor, [query], gallery, topk=66, out=tmp_path / "out", camera_bn=1)
+    expected = {path: float(row @ own) for path, row in zip(plain.paths, features, strict=True) if path != query}
+    assert {match.path: match.similarity for match in ranking.matches} == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.fixture

@@ -75,9 +75,10 @@ def test_train_then_resume_then_evaluate(call, tmp_path):
     assert list((tmp_path / "test").glob("test.log-*"))
 
 
-@pytest.mark.parametrize("amp", ["off", "bf16"])
-def test_identities_at_the_end_are_those_of_the_tool(call, data_root, tmp_path, capsys, amp):
-    code, output, error = call(test__identities=True, train__amp=amp, engine__iters=1, data__height=32, data__width=16)
+@pytest.mark.parametrize(("amp", "camera_bn"), [("off", 0), ("bf16", 0), ("off", 1)])
+def test_identities_at_the_end_are_those_of_the_tool(call, data_root, tmp_path, capsys, amp, camera_bn):
+    of_images = {"data__height": 32, "data__width": 16, "test__camera_bn": camera_bn}
+    code, output, error = call(test__identities=True, train__amp=amp, engine__iters=1, **of_images)
     assert code == 0, error
     folder = tmp_path / "log" / "identities"
     assert str(folder / "index.html") in output and (folder / "index.html").exists()
