@@ -92,6 +92,7 @@ START, SOFTMAX = "start", "softmax"
 COLUMNS = {
     "mAP": ("mAP", 100, 1),
     "rank1": ("rank-1", 100, 1),
+    "mAP_by_camera": ("mAP, tested by camera", 100, 1),
     "ari": ("ARI", 100, 1),
     "one_camera": ("one-camera clusters, %", 100, 0),
     "seconds_per_step": ("s per step", 1, 2),
@@ -154,7 +155,22 @@ def train(cfg: CfgNode) -> Result | None:
     if read(cfg) is None:
         cfg.model.resume = "auto"
         runner.run(cfg)
-    return read(cfg)
+    result = read(cfg)
+    return None if result is None else {**result, "mAP_by_camera": test_by_camera(cfg)}
+
+
+def test_by_camera(cfg: CfgNode) -> float:
+    """The last model's mAP where each camera of the test set has batch-norm statistics of its own."""
+    folder = RunFolder(cfg.data.save_dir)
+    kept = Path(cfg.data.save_dir, "by_camera.json")
+    if not kept.exists():
+        tested = cfg.clone()
+        tested.model.resume, tested.model.load_weights = "", str(folder.last_checkpoint)
+        tested.test.evaluate, tested.test.camera_bn = True, STATISTICS["train.camera_bn"]
+        (found,) = runner.run(tested).results.values()
+        with writing(kept):
+            kept.write_text(json.dumps(found["mAP"]) + "\n", encoding="utf-8")
+    return float(json.loads(kept.read_text(encoding="utf-8")))
 
 
 def compare(name: str, cfg: CfgNode) -> Result:

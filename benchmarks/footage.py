@@ -7,6 +7,7 @@ those of nobody are not judged. Finished runs are kept, and one that was cut off
 Examples:
     python benchmarks/footage.py
     python benchmarks/footage.py --seeds 1 --out log/footage_eps cluster.eps 0.6
+    python benchmarks/footage.py --rows start --out log/footage_by_camera test.camera_bn 8
 """
 
 import argparse
@@ -192,7 +193,7 @@ def measure(name: str, args: argparse.Namespace, seed: int) -> Result:
             weights = RunFolder(cfg.data.save_dir).last_checkpoint
         size = cfg.data.height, cfg.data.width
         extractor = FeatureExtractor(cfg.model.name, weights, image_size=size, device="cpu", verbose=False, workers=0)
-        crops = crops_from_images(extractor, crops_folder)
+        crops = crops_from_images(extractor, crops_folder, camera_bn=cfg.test.camera_bn)
         truth = truth_of(root / f"footage-{seed}", crops_folder, crops.paths)
         result = judge(crops.features, crops, truth, cfg.cluster.eps)
         with replacing(path, option="--out") as file:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .base import Images, Labeler
+from .cameras import UNLIKE_CAMERAS, camera_share
 
 __all__ = ["EpochLabels", "label_epoch"]
 
@@ -58,6 +59,11 @@ def label_epoch(
             "=> Most images have near-copies for neighbours, as the frames of a track are: training on them as they "
             "are may harm. Give the tracks, by a table crops.csv in the folder or by data.track_regex, or keep fewer "
             "frames"
+        )
+    if epoch == 1 and (share := camera_share(features, images)) >= UNLIKE_CAMERAS:
+        logger.info(
+            f"=> Cameras make {share:.0%} of the differences between features: where that is their light and not who "
+            "passes them, train.camera_bn 8 labels better"
         )
     if len(counts) >= 2:
         return EpochLabels(found, found, sizes)

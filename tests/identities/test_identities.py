@@ -465,6 +465,27 @@ def test_the_tools_see_the_tracks_of_a_folder(call, tmp_path, crops, capsys):
     assert_one_sentence(call("--track-regex=("), "--track-regex")
 
 
+@pytest.mark.parametrize("are_unlike", [True, False])
+def test_the_tool_compares_by_camera_and_says_where_that_helps(call, tmp_path, are_unlike):
+    root = tmp_path / "of two cameras"
+    for number in range(70):
+        camera = number % 2
+        shade = 30 + 160 * camera if are_unlike else 30 + 3 * number // 2
+        draw(root, f"c{camera}/{number}.jpg", colour=(shade, number, 255 - shade))
+    options = {"root": root, "eps": 0.6, "k1": 5, "k2": 1}
+    code, output, error = call(**options)
+    assert code == 0, error
+    assert ("--camera-bn 8 tells people apart better" in output) == are_unlike
+    plain = load_features(tmp_path / "out" / "features.npz")
+    code, output, error = call("--camera-bn=1", **options)
+    assert code == 0, error
+    assert "--camera-bn" not in output
+    found = load_features(tmp_path / "out" / "features.npz")
+    assert found.model == f"{plain.model} by camera" and not torch.allclose(found.features, plain.features, atol=1e-3)
+    with pytest.raises(SystemExit):
+        call("--camera-bn=1", weights=None, features=tmp_path / "out" / "features.npz", **options)
+
+
 def test_track_files_carry_identities_that_are_the_same_at_all_cameras(tmp_path):
     footage = Footage(people=6, cameras=2)
     box = (3.0, 4.0, 10.0, 20.0)
