@@ -60,18 +60,24 @@ def label_epoch(
             "are may harm. Give the tracks, by a table crops.csv in the folder or by data.track_regex, or keep fewer "
             "frames"
         )
-    if epoch == 1 and (share := camera_share(features, images)) >= UNLIKE_CAMERAS:
-        logger.info(
-            f"=> Cameras make {share:.0%} of the differences between features: where that is their light and not who "
-            "passes them, train.camera_bn 8 labels better"
-        )
     if len(counts) >= 2:
+        if epoch == 1:
+            _tell_of_cameras(features, images)
         return EpochLabels(found, found, sizes)
     what, advice = _explain(len(counts), labeler.settings)
     if labels_before is None:
         raise InputError(f"epoch {epoch} found {what} in {len(found)} images: {advice}")
     logger.warning(f"=> Epoch {epoch} found {what} and goes on with the labels of the epoch before: {advice}")
     return EpochLabels(labels_before, found, sizes)
+
+
+def _tell_of_cameras(features: Tensor, images: Images) -> None:
+    share = camera_share(features, images)
+    if share >= UNLIKE_CAMERAS:
+        logger.info(
+            f"=> Cameras make {share:.0%} of the differences between features: where that is their light and not who "
+            "passes them, train.camera_bn 8 labels better"
+        )
 
 
 def _explain(num_clusters: int, settings: Any) -> tuple[str, str]:
