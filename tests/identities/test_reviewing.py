@@ -177,7 +177,7 @@ def test_the_page_saves_each_answer_and_goes_on_after_a_reload(browser, folder):
         assert complaints == []
     page.keyboard.press("1")
     page.keyboard.press("u")
-    expect(page.locator("#notKept")).to_contain_text("Not saved: hhcl review has ended")
+    expect(page.locator("#trouble")).to_contain_text("Not saved: hhcl review has ended")
     page.close()
 
 
