@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..files import FORMULA, csv_text, ordinary, replacing, visible
+from ..files import csv_text, ordinary, replacing, text_in, visible
 
 __all__ = [
     "ANSWERS",
@@ -105,8 +105,7 @@ def _correction(cells: Sequence[str], row: str) -> Correction:
     path, other = (PurePosixPath(text).as_posix() if text else "" for text in (path, other))
     if path == other:
         raise InputError(f"{row} compares {visible(path)!r} with itself: name two images")
-    # An apostrophe keeps spreadsheets from running a name as a formula.
-    return Correction(answer, path, other, name[1:] if name.startswith("'") and name[1:2] in FORMULA else name, row)
+    return Correction(answer, path, other, text_in(name), row)
 
 
 def write_corrections(path: str | os.PathLike[str], corrections: Sequence[Correction]) -> None:

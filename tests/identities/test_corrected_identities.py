@@ -30,6 +30,7 @@ from hhcl_torchreid.identities import (
     save_features,
     write_identities,
 )
+from hhcl_torchreid.identities.camera_looks import camera_looks, without_looks
 from hhcl_torchreid.identities.joining import Known, find_rule
 from hhcl_torchreid.identities.numbers import find_changes, keep_numbers
 
@@ -202,6 +203,16 @@ def test_what_has_changed_is_told():
     ]
 
 
+def labeler_of(labels):
+    """Gives these labels, whatever the features."""
+
+    class Given(PseudoLabeler):
+        def __call__(self, features, images=None):
+            return labels
+
+    return Given()
+
+
 def make_crops(root, people, seed=0, start=0, noise=0.3):
     paths = names_of(people, start)
     return Crops(root, paths, [Sighting(path.split("/")[0]) for path in paths], look_of(people, seed, noise), [])
@@ -250,7 +261,15 @@ def test_the_nearest_of_each_identity_and_the_rule_equal_slow_ones():
     features, generator = look_of([0, 1, 2, 3, 4] * 9, noise=0.6), np.random.default_rng(0)
     identity, units = generator.integers(-1, 4, 45) * 2, generator.integers(0, 30, 45)
     identity[identity < 0] = -1
-    known = Known.of(features, identity, units)
+    cameras = np.arange(45) % 3
+    known = Known.of(features, identity, units, cameras, 4)
+    bare, plain = [], features.numpy()
+    for row, camera in zip(plain, cameras, strict=True):
+        seen = len(set(identity[(cameras == camera) & (identity >= 0)]))
+        own, everywhere = plain[cameras == camera].mean(0), plain.mean(0)
+        bare.append(row - (seen * own + 2 * everywhere) / (seen + 2))
+    features = normalize(torch.from_numpy(np.stack(bare)), dim=1)
+    np.testing.assert_allclose(known.looks[3], plain.mean(0), atol=1e-6)  # a camera that no image is of
     queries = look_of([1, 7], seed=3)
     similar = (queries @ features.T).numpy()
     slow = [[row[identity == number].max() for number in (0, 2, 4, 6)] for row in similar]
@@ -265,11 +284,9 @@ def test_the_nearest_of_each_identity_and_the_rule_equal_slow_ones():
         away.append((rows[(identity >= 0) & (identity != pair[1])] @ mean).max())
     home, away = np.array(home), np.array(away)
     rule = find_rule(known)
-    lead = (home - away)[home > -1]
-    assert rule.near == pytest.approx(max(np.quantile(away, 0.99), np.quantile(home[home > -1], 0.05)), abs=1e-5)
-    assert rule.margin == pytest.approx(max(0, np.quantile(lead, 0.05)), abs=1e-5)
-    best_two = torch.tensor([[0.9, 0.2], [rule.near - 0.01, 0.0]])
-    assert rule.accepts(best_two).tolist() == [bool(rule.near <= 0.9), False]
+    assert rule.near == pytest.approx(max(np.quantile(away, 0.99), np.quantile(home[home > -1], 0.1)), abs=1e-5)
+    more, less = rule.near + 0.01, rule.near - 0.01
+    assert rule.accepts(torch.tensor([[more, less], [less, 0.0], [more, more]])).tolist() == [True, False, False]
 
 
 def test_a_new_track_joins_as_one_and_an_old_one_goes_on(tmp_path):
@@ -301,9 +318,37 @@ def test_of_two_new_tracks_seen_together_one_joins_an_identity(tmp_path):
     joining = JoiningLabeler(PseudoLabeler(eps=0.5, k1=10, k2=3), load_known(tmp_path / "out", crops, tmp_path))
     found = write_identities(tmp_path / "new", crops, joining, joining).identity
     assert len(set(found[:4].tolist())) == len(set(found[4:8].tolist())) == 1
-    means = normalize(torch.stack([new.features[:4].mean(0), new.features[4:].mean(0)]), dim=1)
-    winner = int((means @ old.features[before == before[2 * OF_EACH]].T).amax(1).argmax())
+    cameras = torch.tensor([int(name[-1]) for name in old.cameras])
+    looks = camera_looks(old.features, cameras, before, 3)
+    bare = without_looks(old.features, looks, cameras)[before == before[2 * OF_EACH]]
+    tracks = without_looks(new.features, looks, torch.zeros(8, dtype=torch.int64)).split(4)
+    means = normalize(torch.stack([track.mean(0) for track in tracks]), dim=1)
+    winner = int((means @ bare.T).amax(1).argmax())
     assert found[4 * winner] == before[2 * OF_EACH] != found[4 * (1 - winner)]
+
+
+def test_new_images_are_compared_without_what_their_camera_makes_alike(tmp_path):
+    tint = normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(5)), dim=1)
+
+    def tinted(crops):
+        cameras = torch.tensor([int(name[-1]) for name in crops.cameras])
+        return crops._replace(features=normalize(crops.features + 2 * tint[cameras], dim=1))
+
+    old = tinted(make_crops(tmp_path, [person for person in range(PEOPLE) for _ in range(OF_EACH)], noise=0.1))
+    before = torch.arange(PEOPLE).repeat_interleave(OF_EACH)
+    write_identities(tmp_path / "out", old, labeler_of(before))
+    newcomers = [0, 1, 2, 3, 20, 21, 22, 23]
+    crops = tinted(make_crops(tmp_path, newcomers, seed=1, start=500, noise=0.05))
+    joined_to = load_known(tmp_path / "out", crops, tmp_path / "new")
+    looks = joined_to.known.looks
+    assert len(looks) == 3
+    for camera, name in enumerate(sorted(set(old.cameras))):
+        own = old.features[[row for row, seen in enumerate(old.cameras) if seen == name]].mean(0)
+        everywhere = old.features.mean(0)
+        torch.testing.assert_close(looks[camera], (PEOPLE * own + 2 * everywhere) / (PEOPLE + 2))
+    joining = JoiningLabeler(PseudoLabeler(eps=0.5, k1=10, k2=3), joined_to)
+    joining(crops.features, crops.images)
+    assert joining.identities.tolist() == [0, 1, 2, 3, -2, -2, -2, -2]
 
 
 def test_results_that_nothing_can_join(call, tmp_path, root):

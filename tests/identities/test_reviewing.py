@@ -75,7 +75,7 @@ def save(server, text, result=None, token=None):
 
 def data_of(server):
     script = ask(server, f"/{server.token}/page/data.js")[2]
-    return json.loads(script.split(b" = ", 1)[1].rstrip(b";\n"))
+    return json.loads(json.loads(script.removeprefix(b"window.identityData = JSON.parse(").removesuffix(b");\n")))
 
 
 def answers_in(folder):
