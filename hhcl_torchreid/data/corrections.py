@@ -27,6 +27,7 @@ CORRECTIONS = "corrections.csv"
 COLUMNS = ("answer", "path", "other", "name")
 PAIRS = ("same", "different")
 ANSWERS = (*PAIRS, "nobody", "name")
+SEMICOLONS = ("answer;", '"answer";')
 WAY_OUT = "give the corrections.csv that the page of identities saves"
 
 
@@ -77,7 +78,7 @@ def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list
     try:
         lines = iter(lines)
         first = next(lines, "")
-        rows = csv.reader(chain([first], lines), delimiter=";" if first.startswith("answer;") else ",", strict=True)
+        rows = csv.reader(chain([first], lines), delimiter=";" if first.startswith(SEMICOLONS) else ",", strict=True)
         header = next(rows, [])
         if tuple(header) != COLUMNS:
             raise InputError(
@@ -89,7 +90,7 @@ def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list
 
 
 def _unreadable(source: str | os.PathLike[str], error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or type(error).__name__
+    reason = getattr(error, "strerror", None) or (error if isinstance(error, csv.Error) else type(error).__name__)
     return InputError(f"cannot read {source} as a table in UTF-8 ({reason}): {WAY_OUT}")
 
 

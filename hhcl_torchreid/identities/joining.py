@@ -165,7 +165,8 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
         out: where the results will go.
 
     Raises:
-        InputError: no results, features of another model, no two identities, or ``out`` would lose the old images.
+        InputError: no results, or files that do not fit together; features of another model, no two identities, or
+            ``out`` would lose the old images.
     """
     earlier = load_earlier(Path(folder))
     if earlier is None:
@@ -178,6 +179,8 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
             f"the features in {folder} are of {theirs} ({saved.features.shape[1]} numbers an image), those of the "
             f"images of {ours} ({crops.features.shape[1]}): give --weights of the same model, or assign all anew"
         )
+    if sorted(map(written, saved.paths)) != sorted(earlier.identity):
+        raise InputError(f"identities.csv and features.npz in {folder} are not of the same images: assign all anew")
     features = check_features(saved.features).to(crops.features.device)
     identity = earlier.of(saved.paths)
     row_of = {path: row for row, path in enumerate(saved.paths)}

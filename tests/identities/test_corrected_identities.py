@@ -365,6 +365,32 @@ def test_results_that_nothing_can_join(call, tmp_path, root):
     assert_one_sentence(call(into=tmp_path / "alone"), tmp_path / "alone", "no two identities")
 
 
+def test_earlier_results_whose_files_do_not_fit_together(call, tmp_path):
+    assert call()[0] == 0
+    saved = load_features(tmp_path / "given.npz")
+    for rows in (range(20), [0, *range(len(saved.paths))]):
+        paths = [saved.paths[row] for row in rows]
+        save_features(tmp_path / "out" / "features.npz", saved.features[list(rows)], paths, model=saved.model)
+        assert_one_sentence(
+            call(into=tmp_path / "out", out=tmp_path / "new"), tmp_path / "out", "not of the same images"
+        )
+
+
+def test_results_of_an_earlier_version_take_new_images(call, tmp_path, root):
+    """Without cameras in the table, and without model, settings and the next number beside the features."""
+    assert call()[0] == 0
+    before, saved = identities_in(tmp_path / "out"), load_features(tmp_path / "given.npz")
+    np.savez(tmp_path / "out" / "features.npz", features=saved.features.numpy(), paths=np.array(saved.paths))
+    table = "".join(f"{path},{identity}\n" for path, identity in before.items())
+    (tmp_path / "out" / "identities.csv").write_text(f"path,identity\n{table}")
+    for path in saved.paths[::2]:  # half of the images are deleted since
+        (root / path).unlink()
+    save_features(tmp_path / "less.npz", saved.features[1::2], saved.paths[1::2], {"k1": 10, "k2": 3}, saved.model)
+    code, _, error = call(features=tmp_path / "less.npz", into=tmp_path / "out", out=tmp_path / "new")
+    assert code == 0, error
+    assert identities_in(tmp_path / "new") == {path: before[path] for path in saved.paths[1::2]}
+
+
 def test_the_tool_takes_new_images_into_a_result_and_its_answers_along(call, tmp_path, root):
     answers = write_answers(tmp_path / "answers.csv", ("name", one_of(root, 2), "", "Zoë"), ("nobody", one_of(root, 0)))
     assert call(corrections=answers)[0] == 0
@@ -516,6 +542,33 @@ def test_a_person_is_forgotten_everywhere(call, tmp_path, root):
     assert_one_sentence(call(features=None, forget=highest), highest, "no identity")
     assert_one_sentence(call(features=None, forget="Eve"), "'Eve'", out)
     assert_one_sentence(call(features=None, forget="1", out=tmp_path / "nowhere"), "nowhere", "identities.csv")
+
+
+def test_a_name_that_is_a_number_forgets_nobody_else(call, tmp_path, root):
+    answers = write_answers(
+        tmp_path / "answers.csv", ("name", one_of(root, 0), "", "3"), ("name", one_of(root, 1), "", "=1+1")
+    )
+    assert call(corrections=answers)[0] == 0
+    before = identities_in(tmp_path / "out")
+    own = before[one_of(root, 0)]
+    assert_one_sentence(call(features=None, forget="3"), "'3'", f"give {own} if that is meant")
+    assert call(features=None, forget="=1+1")[0] == 0  # which names.csv keeps from spreadsheets
+    assert call(features=None, forget=own)[0] == 0
+    assert identities_in(tmp_path / "out") == {
+        path: number for path, number in before.items() if number not in (own, before[one_of(root, 1)])
+    }
+
+
+def test_forgetting_where_the_images_are_elsewhere(call, tmp_path, root):
+    assert call()[0] == 0
+    before = identities_in(tmp_path / "out")
+    moved = root.rename(tmp_path / "moved")
+    assert_one_sentence(call(features=None, forget="1"), root, "set --root")
+    assert identities_in(tmp_path / "out") == before
+    (moved / one_of(moved, 2)).unlink()
+    code, output, _ = call(features=None, forget=before[one_of(moved, 0)], root=moved)
+    assert code == 0 and f"1 images of others are not in {moved}" in output
+    assert len(list((tmp_path / "out" / "page" / "thumbnails").rglob("*.jpg"))) == (PEOPLE - 1) * OF_EACH - 1
 
 
 def test_the_tool_still_asks_for_a_model_or_features(call):
