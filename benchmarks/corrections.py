@@ -41,6 +41,7 @@ from hhcl_torchreid.identities import (
 from hhcl_torchreid.identities.joining import JoinedTo, JoiningLabeler, Known
 from hhcl_torchreid.identities.numbers import UNKNOWN, Earlier, keep_numbers
 from hhcl_torchreid.labels import combine_answers, correct_labels
+from hhcl_torchreid.labels.tracks import whole_tracks
 
 FIRST = 0.7
 STRANGERS = 0.2
@@ -62,13 +63,17 @@ def measure_joining(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler, see
     rng = np.random.default_rng(seed)
     people = np.unique(truth)
     is_stranger = np.isin(truth, rng.choice(people, round(STRANGERS * len(people)), replace=False))
-    first = (rng.random(len(truth)) < FIRST) & ~is_stranger
+    units = whole_tracks(crops.images).of_images if crops.images.have_tracks else np.arange(len(truth))
+    first = (rng.random(int(units.max()) + 1)[units] < FIRST) & ~is_stranger
     before = np.full(len(truth), UNKNOWN)
     some = crops.images.part(torch.from_numpy(np.flatnonzero(first)))
     before[first] = labeler(crops.features[torch.from_numpy(first)], some).numpy()
-    known = Known.of(crops.features[torch.from_numpy(first)], before[first], np.arange(first.sum()))
+    cameras = crops.images.cameras.numpy()
+    known = Known.of(
+        crops.features[torch.from_numpy(first)], before[first], units[first], cameras[first], int(cameras.max()) + 1
+    )
     never_given = int(before.max()) + 1
-    joining = JoiningLabeler(labeler, JoinedTo(Earlier({}, never_given), known, before))
+    joining = JoiningLabeler(labeler, JoinedTo(Earlier({}, never_given, {}), known, before, cameras))
     labels = joining(crops.features, crops.images)
     numbers = keep_numbers(labels, joining.identities, never_given)[0].numpy()
     had_one = before >= 0
@@ -81,7 +86,6 @@ def measure_joining(crops: Crops, truth: np.ndarray, labeler: PseudoLabeler, see
         "images_first": int(first.sum()),
         "images_later": int((~first).sum()),
         "near": joining.rule.near,
-        "margin": joining.rule.margin,
         "numbers_unchanged": float((numbers[had_one] == before[had_one]).mean()),
         "f1_first": agreement(truth[first], before[first])["pairwise_f1"],
         "f1": agreement(truth, numbers)["pairwise_f1"],
@@ -223,8 +227,10 @@ def measure_size(images: int, dimensions: int, new: int = 1000) -> Record:
     features = torch.nn.functional.normalize(looks[person] + 0.8 * noise, dim=1)
     before = np.concatenate([person[:images].numpy(), np.full(new, UNKNOWN)])
     watch = time.perf_counter()
-    known = Known.of(features[:images], before[:images], np.arange(images))
-    joining = JoiningLabeler(PseudoLabeler(0.5), JoinedTo(Earlier({}, int(before.max()) + 1), known, before))
+    cameras = np.arange(len(person)) % 6
+    known = Known.of(features[:images], before[:images], np.arange(images), cameras[:images], 6)
+    joined_to = JoinedTo(Earlier({}, int(before.max()) + 1, {}), known, before, cameras)
+    joining = JoiningLabeler(PseudoLabeler(0.5), joined_to)
     learned = time.perf_counter()
     joining(features)
     joined = int((joining.identities[images:] >= 0).sum())

@@ -26,6 +26,7 @@ __all__ = [
     "remove_leftovers",
     "replacing",
     "replacing_folder",
+    "text_in",
     "visible",
     "writing",
 ]
@@ -72,6 +73,11 @@ def _cell(value: Any) -> Any:
     if isinstance(value, PurePath):
         return f"./{text}"
     return text if _is_number(text) else f"'{text}"
+
+
+def text_in(cell: str) -> str:
+    """Gives text as it was before :func:`csv_text` kept a spreadsheet from running it."""
+    return cell[1:] if cell.startswith("'") and cell[1:2] in FORMULA else cell
 
 
 def _is_number(text: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..files import FORMULA, csv_text, ordinary, replacing, visible
+from ..files import csv_text, ordinary, replacing, text_in, visible
 
 __all__ = [
     "ANSWERS",
@@ -27,6 +27,7 @@ CORRECTIONS = "corrections.csv"
 COLUMNS = ("answer", "path", "other", "name")
 PAIRS = ("same", "different")
 ANSWERS = (*PAIRS, "nobody", "name")
+SEMICOLONS = ("answer;", '"answer";')
 WAY_OUT = "give the corrections.csv that the page of identities saves"
 
 
@@ -77,7 +78,7 @@ def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list
     try:
         lines = iter(lines)
         first = next(lines, "")
-        rows = csv.reader(chain([first], lines), delimiter=";" if first.startswith("answer;") else ",", strict=True)
+        rows = csv.reader(chain([first], lines), delimiter=";" if first.startswith(SEMICOLONS) else ",", strict=True)
         header = next(rows, [])
         if tuple(header) != COLUMNS:
             raise InputError(
@@ -89,7 +90,7 @@ def corrections_in(lines: Iterable[str], source: str | os.PathLike[str]) -> list
 
 
 def _unreadable(source: str | os.PathLike[str], error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or type(error).__name__
+    reason = getattr(error, "strerror", None) or (error if isinstance(error, csv.Error) else type(error).__name__)
     return InputError(f"cannot read {source} as a table in UTF-8 ({reason}): {WAY_OUT}")
 
 
@@ -105,8 +106,7 @@ def _correction(cells: Sequence[str], row: str) -> Correction:
     path, other = (PurePosixPath(text).as_posix() if text else "" for text in (path, other))
     if path == other:
         raise InputError(f"{row} compares {visible(path)!r} with itself: name two images")
-    # An apostrophe keeps spreadsheets from running a name as a formula.
-    return Correction(answer, path, other, name[1:] if name.startswith("'") and name[1:2] in FORMULA else name, row)
+    return Correction(answer, path, other, text_in(name), row)
 
 
 def write_corrections(path: str | os.PathLike[str], corrections: Sequence[Correction]) -> None:

@@ -42,12 +42,14 @@ def forget_identity(
         What was removed, and what cannot be reached from here.
 
     Raises:
-        InputError: no such identity, or a folder that cannot be read or written.
+        InputError: no such identity, or more than one, or a folder that cannot be read or written.
     """
     folder, root = Path(folder), expanded(root)
     earlier, names = load_earlier(folder), load_names(folder)
     if earlier is None:
         raise InputError(f"{folder} holds no identities.csv: give the folder of an assignment as --out")
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder: set --root to that of the images, for the page of those that stay")
     saved, settings = load_features(folder / "features.npz"), load_settings(folder / "features.npz")
     numbers = earlier.of(saved.paths)
     number = _number_of(identity, set(numbers.tolist()), names, folder)
@@ -69,16 +71,22 @@ def forget_identity(
     found = compare_with_centroids(crops.features, torch.from_numpy(numbers[stays]))
     names.pop(number, None)
     write_tables_and_page(folder, crops, found, names, settings, latest(answers))
-    return _report(number, gone, folder, root)
+    return _report(number, gone, sum(not (root / path).is_file() for path in paths), folder, root)
 
 
 def _number_of(identity: str, numbers: set[int], names: dict[int, str], folder: Path) -> int:
     called = [number for number, name in names.items() if name == identity]
+    given = int(identity) if identity.isdecimal() and len(identity) < 18 else -1
     if len(called) > 1:
         raise InputError(f"{identity!r} is the name of identities {', '.join(map(str, called))}: give a number")
-    number = called[0] if called else int(identity) if identity.isdecimal() and len(identity) < 18 else -1
+    if called and given in numbers - {*called, -1}:
+        raise InputError(
+            f"{identity!r} is the number of one identity and the name of another: give {called[0]} if that is meant, "
+            "or take the name away first, by --corrections"
+        )
+    number = called[0] if called else given
     if number < 0 or number not in numbers:
-        raise InputError(f"no identity {identity!r} in {folder}: give a number or a name that its tables hold")
+        raise InputError(f"no identity {identity[:80]!r} in {folder}: give a number or a name that its tables hold")
     return number
 
 
@@ -105,10 +113,12 @@ def _forget_changes(path: Path, number: int) -> None:
         file.write(csv_text(header, stay))
 
 
-def _report(number: int, gone: Sequence[str], folder: Path, root: Path) -> str:
+def _report(number: int, gone: Sequence[str], num_missing: int, folder: Path, root: Path) -> str:
+    missing = f"{num_missing} images of others are not in {root}: the page shows their places empty."
     lines = [
         f"Identity {number} is forgotten: {len(gone)} images are out of every file in {folder}, and what was exported "
         "is deleted.",
+        *([missing] if num_missing else []),
         "Not reached, and yours to delete:",
         *(f"  {visible(root / path)}" for path in gone),
         f"  {beside(root)} (or a file in the cache folder): features, which the next assignment makes anew",

@@ -18,15 +18,16 @@ from ..labels import Images, Labeler
 from ..labels.base import UNKNOWN as UNKNOWN_TRACK
 from ..labels.tracks import none_can_join, whole_tracks, without_gaps
 from .assignment import OUTLIER
+from .camera_looks import camera_looks, without_looks
 from .crops import Crops
-from .numbers import UNKNOWN, Earlier, load_earlier
+from .numbers import UNKNOWN, Earlier, load_earlier, written
 
 __all__ = ["JoinedTo", "JoiningLabeler", "JoiningRule", "Known", "find_rule", "load_known"]
 
 STRANGERS_NEAR = 0.01
 """Of the old images whose identity is taken away, the share that another one may still be near enough to."""
-HOME_LOST = 0.05
-"""Of the old images, the share that may be too far from their own identity to find home, and again too near another."""
+HOME_LOST = 0.1
+"""Of the old images, the share that may be too far from their own identity to find home."""
 ASKED = 2000
 """Old images, or tracks, that the rule is learned from."""
 ROWS_AT_ONCE = 256
@@ -42,6 +43,10 @@ class Known(NamedTuple):
 
     features: Tensor
     """(M, D) float32 unit rows, identity after identity."""
+    looks: Tensor
+    """(K, D) float32, what the images of each camera have in common."""
+    bare: Tensor
+    """(M, D) float32 unit rows, the features without that."""
     counts: Tensor
     """(C,) int64, how many images each identity has."""
     units: Tensor
@@ -50,27 +55,38 @@ class Known(NamedTuple):
     """(C,) int64, the identities."""
 
     @classmethod
-    def of(cls, features: Tensor, identity: np.ndarray, units: np.ndarray) -> "Known":
-        """Sorts ``(N, D)`` features by their ``(N,)`` identities, and leaves outliers out."""
+    def of(
+        cls, features: Tensor, identity: np.ndarray, units: np.ndarray, cameras: np.ndarray, num_cameras: int
+    ) -> "Known":
+        """Sorts ``(N, D)`` features by their ``(N,)`` identities, and leaves outliers out.
+
+        Args:
+            features: unit rows.
+            identity: int64, negative for outliers.
+            units: int64, the tracks, or a number of its own for an image without one.
+            cameras: int64 below ``num_cameras``.
+            num_cameras: K; images may come from some that no image is of yet.
+        """
         numbers, places = np.unique(identity[identity >= 0], return_inverse=True)
         labels = np.full(len(identity), OUTLIER)
         labels[identity >= 0] = places.reshape(-1)
         rows, counts = cluster_members(torch.from_numpy(labels), len(numbers))
         of_both = np.unique(units * (len(numbers) + 1) + labels, return_inverse=True)[1].reshape(-1)
-        return cls(
-            features[rows.to(features.device)], counts, torch.from_numpy(of_both)[rows], torch.from_numpy(numbers)
-        )
+        of_cameras, known = torch.from_numpy(cameras), features[rows.to(features.device)]
+        looks = camera_looks(features, of_cameras, torch.from_numpy(labels), num_cameras)
+        bare = without_looks(known, looks, of_cameras[rows])
+        return cls(known, looks, bare, counts, torch.from_numpy(of_both)[rows], torch.from_numpy(numbers))
 
     def nearest(self, queries: Tensor, units: Tensor | None = None) -> Tensor:
         """Gives ``(B, C)`` float32 cosine similarities of queries to the nearest image of each identity.
 
         Args:
-            queries: ``(B, D)`` unit rows.
+            queries: ``(B, D)`` unit rows without the looks of their cameras.
             units: ``(B,)`` int64 on the CPU; images of the same unit count as far away.
         """
         found = []
         for rows in torch.arange(len(queries)).split(ROWS_AT_ONCE):
-            similarities = self.features @ queries[rows.to(queries.device)].T
+            similarities = self.bare @ queries[rows.to(queries.device)].T
             if units is not None:
                 similarities[(self.units[:, None] == units[rows]).to(queries.device)] = FAR
             found.append(torch.segment_reduce(similarities, "max", lengths=self.counts.to(queries.device), axis=0).T)
@@ -81,41 +97,38 @@ class JoiningRule(NamedTuple):
     """When an image joins an identity."""
 
     near: float
-    """Its cosine similarity to the nearest image of the identity is at least so much,"""
-    margin: float
-    """and by so much larger than to the nearest of any other identity."""
+    """Its cosine similarity to the nearest image of the identity is at least so much, and of no other identity."""
 
     def accepts(self, best_two: Tensor) -> Tensor:
         """(B,) bool for (B, 2) similarities."""
-        return (best_two[:, 0] >= self.near) & (best_two[:, 0] - best_two[:, 1] >= self.margin)
+        return (best_two[:, 0] >= self.near) & (best_two[:, 1] < self.near)
 
 
 @torch.no_grad()
 def find_rule(known: Known) -> JoiningRule:
-    """Learns from the old images when an image is near enough, and clearly nearer than to the next identity.
+    """Learns from the old images when an image is near enough to an identity.
 
     Each is asked twice: with its identity there (but without itself and its track), and with its identity taken away,
     when it is a stranger. Near enough is what is nearer than all strangers but ``STRANGERS_NEAR``, and as near as all
     but ``HOME_LOST`` are to their own identity: clustering has made one identity of people who look alike, so that the
-    strangers to learn from are easier ones than those that will come. Clearly nearer is by as much as all but
-    ``HOME_LOST``, once more, are nearer to their own identity than to the next.
+    strangers to learn from are easier ones than those that will come. All similarities are without what the images of a
+    camera have in common, or a stranger would be near to those whom the same camera has seen.
 
     Args:
         known: at least two identities.
     """
-    means, of_units = _means(known.features, known.units)
+    means, of_units = _means(known.bare, known.units)
     first = torch.full((len(means),), len(of_units)).scatter_reduce(0, of_units, torch.arange(len(of_units)), "amin")
     asked = torch.linspace(0, len(means) - 1, min(ASKED, len(means))).long()
     place = torch.repeat_interleave(torch.arange(len(known.counts)), known.counts)[first[asked], None]
     nearest = known.nearest(means[asked.to(means.device)], known.units[first[asked]]).cpu()
     at_home = nearest.gather(1, place).squeeze(1)
     others = nearest.scatter(1, place, FAR).amax(1)
-    near, margin = torch.quantile(others, 1 - STRANGERS_NEAR), torch.tensor(0.0)
+    near = torch.quantile(others, 1 - STRANGERS_NEAR)
     has_home = at_home > FAR  # an identity of a single track has nothing to be compared with
     if has_home.any():
         near = torch.maximum(near, torch.quantile(at_home[has_home], HOME_LOST))
-        margin = torch.quantile((at_home - others)[has_home], HOME_LOST).clamp(min=0)
-    return JoiningRule(float(near), float(margin))
+    return JoiningRule(float(near))
 
 
 def _two(similarities: Tensor) -> Tensor:
@@ -139,6 +152,8 @@ class JoinedTo(NamedTuple):
     before: np.ndarray
     """(N,) int64, the identities that the N images of now had; -1 for outliers, -2 for new images and files that hold
     another picture now."""
+    cameras: np.ndarray
+    """(N,) int64, their cameras, places in the looks of the known ones."""
 
 
 def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathLike[str]) -> JoinedTo:
@@ -150,7 +165,8 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
         out: where the results will go.
 
     Raises:
-        InputError: no results, features of another model, no two identities, or ``out`` would lose the old images.
+        InputError: no results, or files that do not fit together; features of another model, no two identities, or
+            ``out`` would lose the old images.
     """
     earlier = load_earlier(Path(folder))
     if earlier is None:
@@ -163,6 +179,8 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
             f"the features in {folder} are of {theirs} ({saved.features.shape[1]} numbers an image), those of the "
             f"images of {ours} ({crops.features.shape[1]}): give --weights of the same model, or assign all anew"
         )
+    if sorted(map(written, saved.paths)) != sorted(earlier.identity):
+        raise InputError(f"identities.csv and features.npz in {folder} are not of the same images: assign all anew")
     features = check_features(saved.features).to(crops.features.device)
     identity = earlier.of(saved.paths)
     row_of = {path: row for row, path in enumerate(saved.paths)}
@@ -180,7 +198,11 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
     units[rows[is_old]] = _units(crops.images)[is_old]
     if len(np.unique(identity[identity >= 0])) < 2:
         raise InputError(f"{folder} holds no two identities to tell apart: assign all images anew")
-    return JoinedTo(earlier, Known.of(features, identity, units), before)
+    then, now = earlier.cameras_of(saved.paths), np.array([written(name) for name in crops.cameras], object)
+    then[rows[is_old]] = now[is_old]
+    names, cameras = np.unique(np.concatenate([then, now]), return_inverse=True)
+    then, now = np.split(cameras.reshape(-1), [len(then)])
+    return JoinedTo(earlier, Known.of(features, identity, units, then, len(names)), before, now)
 
 
 def _units(images: Images) -> np.ndarray:
@@ -214,14 +236,14 @@ class JoiningLabeler:
 
     def __init__(self, labeler: Labeler, joined_to: JoinedTo) -> None:
         self.labeler = labeler
-        self.earlier, self.known, self.before = joined_to
+        self.earlier, self.known, self.before, self.cameras = joined_to
         self.rule = find_rule(self.known)
         self.identities = self.before
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """Those of the other labeler, and the rule."""
-        return {**self.labeler.settings, "near": round(self.rule.near, 4), "margin": round(self.rule.margin, 4)}
+        return {**self.labeler.settings, "near": round(self.rule.near, 4)}
 
     @property
     def statistics(self) -> Any:
@@ -238,7 +260,9 @@ class JoiningLabeler:
         of_units[units[is_old]] = labels[is_old]
         new = np.flatnonzero((labels == UNKNOWN) & (of_units[units] < 0))
         if len(new):
-            means, _ = _means(features[torch.from_numpy(new).to(features.device)], torch.from_numpy(units[new]))
+            cameras = torch.from_numpy(self.cameras[new])
+            bare = without_looks(features[torch.from_numpy(new).to(features.device)], self.known.looks, cameras)
+            means, _ = _means(bare, torch.from_numpy(units[new]))
             similarities = self.known.nearest(means).cpu()
             asked, best = np.unique(units[new]), _two(similarities)
             nearest = self.known.numbers[similarities.argmax(1)]

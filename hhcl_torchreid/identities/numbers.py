@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..features.saved import open_arrays
-from ..files import csv_text, ordinary, replacing, writing
+from ..files import csv_text, ordinary, replacing, text_in, writing
 from .assignment import OUTLIER
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "load_names",
     "table_of_changes",
     "write_changes",
+    "written",
 ]
 
 UNKNOWN = -2
@@ -42,6 +43,8 @@ class Earlier(NamedTuple):
     """Path of an image, as tables can write it -> its identity, or -1."""
     next_identity: int
     """The lowest number that was never given."""
+    camera: Mapping[str, str]
+    """Likewise -> the name of its camera, as tables can write it."""
 
     def knows_any(self, paths: Sequence[str]) -> bool:
         """Whether it is of the folder that images are in."""
@@ -49,8 +52,16 @@ class Earlier(NamedTuple):
 
     def of(self, paths: Sequence[str]) -> np.ndarray:
         """(N,) int64, the identities that images had; -1 for outliers, -2 for new images."""
-        written = [path.encode("utf-8", "backslashreplace").decode() for path in paths]
-        return np.array([self.identity.get(path, UNKNOWN) for path in written], np.int64)
+        return np.array([self.identity.get(written(path), UNKNOWN) for path in paths], np.int64)
+
+    def cameras_of(self, paths: Sequence[str]) -> np.ndarray:
+        """(N,) names of cameras, as tables can write them; empty for new images."""
+        return np.array([self.camera.get(written(path), "") for path in paths], object)
+
+
+def written(text: str) -> str:
+    """Gives text as tables can write it: bytes that are no Unicode as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Change(NamedTuple):
@@ -82,10 +93,9 @@ def load_earlier(folder: str | Path) -> Earlier | None:
         return None
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
-            identity = {
-                PurePosixPath(row["path"]).as_posix(): OUTLIER if row["identity"] == "outlier" else _number_in(row)
-                for row in csv.DictReader(file, strict=True)
-            }
+            rows = {PurePosixPath(row["path"]).as_posix(): row for row in csv.DictReader(file, strict=True)}
+        identity = {path: OUTLIER if row["identity"] == "outlier" else _number_in(row) for path, row in rows.items()}
+        camera = {path: text_in(row.get("camera") or "") for path, row in rows.items()}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is no table of identities that this program wrote ({type(error).__name__}), so numbers cannot be "
@@ -95,7 +105,7 @@ def load_earlier(folder: str | Path) -> Earlier | None:
     # The table is enough where the file is gone, or of an earlier version.
     with contextlib.suppress(InputError), open_arrays(Path(folder, "features.npz")) as arrays:
         next_identity = max(next_identity, int(arrays["next_identity"]))
-    return Earlier(identity, next_identity)
+    return Earlier(identity, next_identity, camera)
 
 
 def load_names(folder: str | Path) -> dict[int, str]:
@@ -112,7 +122,7 @@ def load_names(folder: str | Path) -> dict[int, str]:
         return {}
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
-            return {_number_in(row): row["name"] for row in csv.DictReader(file, strict=True)}
+            return {_number_in(row): text_in(row["name"]) for row in csv.DictReader(file, strict=True)}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is no table of names that this program wrote ({type(error).__name__}): move it away"

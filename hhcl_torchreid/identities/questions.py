@@ -22,6 +22,7 @@ from ..clustering.neighbors import check_features
 from ..labels import Images
 from ..labels.tracks import whole_tracks
 from .assignment import OUTLIER, Identities
+from .camera_looks import camera_looks, without_looks
 
 __all__ = ["Question", "find_questions"]
 
@@ -36,8 +37,6 @@ LARGEST = 5000
 HEAPS = 2000
 """What the images, or tracks, of a larger identity are gathered to first."""
 ROWS_AT_ONCE = 1024
-FEW_PEOPLE = 2
-"""Identities of a camera that count as much as the guess that it looks as all cameras do."""
 Chance = Callable[[np.ndarray], np.ndarray]
 """From mean similarities of two groups to the chances that they show one person."""
 
@@ -105,7 +104,8 @@ def find_questions(features: Tensor, identities: Identities, images: Images) -> 
     numbers, places = identities.numbered
     if not len(numbers):
         return []
-    features = _without_cameras(check_features(features).cpu(), images.cameras, places)
+    features, (cameras, of_images) = check_features(features).cpu(), images.cameras.unique(return_inverse=True)
+    features = without_looks(features, camera_looks(features, of_images, places, len(cameras)), of_images)
     sums, counts = cluster_sums(features, places, len(numbers))
     means = sums / counts[:, None]
     pairs, similarity = _nearest_pairs(means)
@@ -117,17 +117,6 @@ def find_questions(features: Tensor, identities: Identities, images: Images) -> 
         *_parts(features, means, numbers, trees, chance),
     ]
     return sorted(found, key=lambda question: -question.worth)[:MOST]
-
-
-def _without_cameras(features: Tensor, cameras: Tensor, places: Tensor) -> Tensor:
-    """(N, D) unit rows without the mean of their camera; that of all images where it has seen few identities."""
-    names, camera = cameras.unique(return_inverse=True)
-    sums, counts = cluster_sums(features, camera, len(names))
-    seen = torch.stack([camera, places])[:, places != OUTLIER].unique(dim=1)[0]
-    people = torch.bincount(seen, minlength=len(names))[:, None]
-    everywhere = features.mean(0)
-    looks = torch.lerp(everywhere.expand_as(sums), sums / counts[:, None], people / (people + FEW_PEOPLE))
-    return F.normalize(features - looks[camera])
 
 
 def _nearest_pairs(means: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -26,8 +26,9 @@ def test_every_name_comes_back(tmp_path):
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("between", [",", ";"])
-def test_what_spreadsheets_make_of_it_makes_no_difference(tmp_path, ending, mark, between):
-    text = (HEADER + "same,é/1.jpg,./b.jpg,\n\nname,b.jpg,,Zoë\nnobody,c.jpg,,\n").replace(",", between)
+@pytest.mark.parametrize("header", [HEADER, '"answer","path","other","name"\n'])
+def test_what_spreadsheets_make_of_it_makes_no_difference(tmp_path, ending, mark, between, header):
+    text = (header + "same,é/1.jpg,./b.jpg,\n\nname,b.jpg,,Zoë\nnobody,c.jpg,,\n").replace(",", between)
     (tmp_path / "table.csv").write_bytes(mark + text.replace("\n", ending).encode())
     found = read_corrections(tmp_path / "table.csv")
     assert [given[:4] for given in found] == [
@@ -53,6 +54,7 @@ def test_what_spreadsheets_make_of_it_makes_no_difference(tmp_path, ending, mark
         ((HEADER + "different,a,b,Anna\n").encode(), "line 2 is no answer"),
         ((HEADER + "name,,,Anna\n").encode(), "line 2 is no answer 'name': give path and a name"),
         ((HEADER + "same,a,./a,\n").encode(), "line 2 compares 'a' with itself"),
+        ((HEADER + f"name,a,,{'N' * 200_000}\n").encode(), "field larger than field limit"),
     ],
 )
 def test_what_is_no_table_of_answers(tmp_path, content, named):

@@ -30,6 +30,7 @@ from hhcl_torchreid.identities import (
     save_features,
     write_identities,
 )
+from hhcl_torchreid.identities.camera_looks import camera_looks, without_looks
 from hhcl_torchreid.identities.joining import Known, find_rule
 from hhcl_torchreid.identities.numbers import find_changes, keep_numbers
 
@@ -202,6 +203,16 @@ def test_what_has_changed_is_told():
     ]
 
 
+def labeler_of(labels):
+    """Gives these labels, whatever the features."""
+
+    class Given(PseudoLabeler):
+        def __call__(self, features, images=None):
+            return labels
+
+    return Given()
+
+
 def make_crops(root, people, seed=0, start=0, noise=0.3):
     paths = names_of(people, start)
     return Crops(root, paths, [Sighting(path.split("/")[0]) for path in paths], look_of(people, seed, noise), [])
@@ -250,7 +261,15 @@ def test_the_nearest_of_each_identity_and_the_rule_equal_slow_ones():
     features, generator = look_of([0, 1, 2, 3, 4] * 9, noise=0.6), np.random.default_rng(0)
     identity, units = generator.integers(-1, 4, 45) * 2, generator.integers(0, 30, 45)
     identity[identity < 0] = -1
-    known = Known.of(features, identity, units)
+    cameras = np.arange(45) % 3
+    known = Known.of(features, identity, units, cameras, 4)
+    bare, plain = [], features.numpy()
+    for row, camera in zip(plain, cameras, strict=True):
+        seen = len(set(identity[(cameras == camera) & (identity >= 0)]))
+        own, everywhere = plain[cameras == camera].mean(0), plain.mean(0)
+        bare.append(row - (seen * own + 2 * everywhere) / (seen + 2))
+    features = normalize(torch.from_numpy(np.stack(bare)), dim=1)
+    np.testing.assert_allclose(known.looks[3], plain.mean(0), atol=1e-6)  # a camera that no image is of
     queries = look_of([1, 7], seed=3)
     similar = (queries @ features.T).numpy()
     slow = [[row[identity == number].max() for number in (0, 2, 4, 6)] for row in similar]
@@ -265,11 +284,9 @@ def test_the_nearest_of_each_identity_and_the_rule_equal_slow_ones():
         away.append((rows[(identity >= 0) & (identity != pair[1])] @ mean).max())
     home, away = np.array(home), np.array(away)
     rule = find_rule(known)
-    lead = (home - away)[home > -1]
-    assert rule.near == pytest.approx(max(np.quantile(away, 0.99), np.quantile(home[home > -1], 0.05)), abs=1e-5)
-    assert rule.margin == pytest.approx(max(0, np.quantile(lead, 0.05)), abs=1e-5)
-    best_two = torch.tensor([[0.9, 0.2], [rule.near - 0.01, 0.0]])
-    assert rule.accepts(best_two).tolist() == [bool(rule.near <= 0.9), False]
+    assert rule.near == pytest.approx(max(np.quantile(away, 0.99), np.quantile(home[home > -1], 0.1)), abs=1e-5)
+    more, less = rule.near + 0.01, rule.near - 0.01
+    assert rule.accepts(torch.tensor([[more, less], [less, 0.0], [more, more]])).tolist() == [True, False, False]
 
 
 def test_a_new_track_joins_as_one_and_an_old_one_goes_on(tmp_path):
@@ -301,9 +318,37 @@ def test_of_two_new_tracks_seen_together_one_joins_an_identity(tmp_path):
     joining = JoiningLabeler(PseudoLabeler(eps=0.5, k1=10, k2=3), load_known(tmp_path / "out", crops, tmp_path))
     found = write_identities(tmp_path / "new", crops, joining, joining).identity
     assert len(set(found[:4].tolist())) == len(set(found[4:8].tolist())) == 1
-    means = normalize(torch.stack([new.features[:4].mean(0), new.features[4:].mean(0)]), dim=1)
-    winner = int((means @ old.features[before == before[2 * OF_EACH]].T).amax(1).argmax())
+    cameras = torch.tensor([int(name[-1]) for name in old.cameras])
+    looks = camera_looks(old.features, cameras, before, 3)
+    bare = without_looks(old.features, looks, cameras)[before == before[2 * OF_EACH]]
+    tracks = without_looks(new.features, looks, torch.zeros(8, dtype=torch.int64)).split(4)
+    means = normalize(torch.stack([track.mean(0) for track in tracks]), dim=1)
+    winner = int((means @ bare.T).amax(1).argmax())
     assert found[4 * winner] == before[2 * OF_EACH] != found[4 * (1 - winner)]
+
+
+def test_new_images_are_compared_without_what_their_camera_makes_alike(tmp_path):
+    tint = normalize(torch.randn(3, 32, generator=torch.Generator().manual_seed(5)), dim=1)
+
+    def tinted(crops):
+        cameras = torch.tensor([int(name[-1]) for name in crops.cameras])
+        return crops._replace(features=normalize(crops.features + 2 * tint[cameras], dim=1))
+
+    old = tinted(make_crops(tmp_path, [person for person in range(PEOPLE) for _ in range(OF_EACH)], noise=0.1))
+    before = torch.arange(PEOPLE).repeat_interleave(OF_EACH)
+    write_identities(tmp_path / "out", old, labeler_of(before))
+    newcomers = [0, 1, 2, 3, 20, 21, 22, 23]
+    crops = tinted(make_crops(tmp_path, newcomers, seed=1, start=500, noise=0.05))
+    joined_to = load_known(tmp_path / "out", crops, tmp_path / "new")
+    looks = joined_to.known.looks
+    assert len(looks) == 3
+    for camera, name in enumerate(sorted(set(old.cameras))):
+        own = old.features[[row for row, seen in enumerate(old.cameras) if seen == name]].mean(0)
+        everywhere = old.features.mean(0)
+        torch.testing.assert_close(looks[camera], (PEOPLE * own + 2 * everywhere) / (PEOPLE + 2))
+    joining = JoiningLabeler(PseudoLabeler(eps=0.5, k1=10, k2=3), joined_to)
+    joining(crops.features, crops.images)
+    assert joining.identities.tolist() == [0, 1, 2, 3, -2, -2, -2, -2]
 
 
 def test_results_that_nothing_can_join(call, tmp_path, root):
@@ -318,6 +363,32 @@ def test_results_that_nothing_can_join(call, tmp_path, root):
     alone = write_answers(tmp_path / "alone.csv", *(("nobody", path) for path in saved.paths[OF_EACH:]))
     assert call(corrections=alone, out=tmp_path / "alone")[0] == 0
     assert_one_sentence(call(into=tmp_path / "alone"), tmp_path / "alone", "no two identities")
+
+
+def test_earlier_results_whose_files_do_not_fit_together(call, tmp_path):
+    assert call()[0] == 0
+    saved = load_features(tmp_path / "given.npz")
+    for rows in (range(20), [0, *range(len(saved.paths))]):
+        paths = [saved.paths[row] for row in rows]
+        save_features(tmp_path / "out" / "features.npz", saved.features[list(rows)], paths, model=saved.model)
+        assert_one_sentence(
+            call(into=tmp_path / "out", out=tmp_path / "new"), tmp_path / "out", "not of the same images"
+        )
+
+
+def test_results_of_an_earlier_version_take_new_images(call, tmp_path, root):
+    """Without cameras in the table, and without model, settings and the next number beside the features."""
+    assert call()[0] == 0
+    before, saved = identities_in(tmp_path / "out"), load_features(tmp_path / "given.npz")
+    np.savez(tmp_path / "out" / "features.npz", features=saved.features.numpy(), paths=np.array(saved.paths))
+    table = "".join(f"{path},{identity}\n" for path, identity in before.items())
+    (tmp_path / "out" / "identities.csv").write_text(f"path,identity\n{table}")
+    for path in saved.paths[::2]:  # half of the images are deleted since
+        (root / path).unlink()
+    save_features(tmp_path / "less.npz", saved.features[1::2], saved.paths[1::2], {"k1": 10, "k2": 3}, saved.model)
+    code, _, error = call(features=tmp_path / "less.npz", into=tmp_path / "out", out=tmp_path / "new")
+    assert code == 0, error
+    assert identities_in(tmp_path / "new") == {path: before[path] for path in saved.paths[1::2]}
 
 
 def test_the_tool_takes_new_images_into_a_result_and_its_answers_along(call, tmp_path, root):
@@ -471,6 +542,33 @@ def test_a_person_is_forgotten_everywhere(call, tmp_path, root):
     assert_one_sentence(call(features=None, forget=highest), highest, "no identity")
     assert_one_sentence(call(features=None, forget="Eve"), "'Eve'", out)
     assert_one_sentence(call(features=None, forget="1", out=tmp_path / "nowhere"), "nowhere", "identities.csv")
+
+
+def test_a_name_that_is_a_number_forgets_nobody_else(call, tmp_path, root):
+    answers = write_answers(
+        tmp_path / "answers.csv", ("name", one_of(root, 0), "", "3"), ("name", one_of(root, 1), "", "=1+1")
+    )
+    assert call(corrections=answers)[0] == 0
+    before = identities_in(tmp_path / "out")
+    own = before[one_of(root, 0)]
+    assert_one_sentence(call(features=None, forget="3"), "'3'", f"give {own} if that is meant")
+    assert call(features=None, forget="=1+1")[0] == 0  # which names.csv keeps from spreadsheets
+    assert call(features=None, forget=own)[0] == 0
+    assert identities_in(tmp_path / "out") == {
+        path: number for path, number in before.items() if number not in (own, before[one_of(root, 1)])
+    }
+
+
+def test_forgetting_where_the_images_are_elsewhere(call, tmp_path, root):
+    assert call()[0] == 0
+    before = identities_in(tmp_path / "out")
+    moved = root.rename(tmp_path / "moved")
+    assert_one_sentence(call(features=None, forget="1"), root, "set --root")
+    assert identities_in(tmp_path / "out") == before
+    (moved / one_of(moved, 2)).unlink()
+    code, output, _ = call(features=None, forget=before[one_of(moved, 0)], root=moved)
+    assert code == 0 and f"1 images of others are not in {moved}" in output
+    assert len(list((tmp_path / "out" / "page" / "thumbnails").rglob("*.jpg"))) == (PEOPLE - 1) * OF_EACH - 1
 
 
 def test_the_tool_still_asks_for_a_model_or_features(call):

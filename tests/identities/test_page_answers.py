@@ -298,12 +298,57 @@ def test_a_saved_file_goes_on_elsewhere(open_page, shown, tmp_path):
     other.set_input_files("#file", file)
     expect(other.locator(".bar .said")).to_contain_text("all of them new")
     assert groups(other) == expected and saved(other) == text
-    file.write_text(text.replace(",", ";"), encoding="utf-8")  # no cell of it holds a comma
-    other.set_input_files("#file", file)
-    expect(other.locator(".bar .said")).to_contain_text("0 of them new")
+    for header in ("answer;path;other;name", '"answer";"path";"other";"name"'):
+        lines = text.replace(",", ";").splitlines()  # no cell of it holds a comma
+        file.write_text("\n".join([header, *lines[1:], ""]), encoding="utf-8")
+        other.set_input_files("#file", file)
+        expect(other.locator(".bar .said")).to_contain_text("0 of them new")
     assert saved(other) == text
     other.keyboard.press("u")
     assert len(groups(other)) == NUM_IDENTITIES
+
+
+def test_answers_that_cannot_all_be_right_are_named(open_page, shown, tmp_path):
+    a, b, c = (shown.paths[image] for image in shown.members(0)[:3])
+    file = tmp_path / "corrections.csv"
+    file.write_text(f"answer,path,other,name\nsame,{a},{b},\ndifferent,{a},{c},\nsame,{b},{c},\n", encoding="utf-8")
+    page = open_page(shown.address, viewport={"width": 390, "height": 844})
+    trouble = page.locator("#trouble")
+    expect(trouble).to_be_hidden()
+    page.set_input_files("#file", file)
+    expect(page.locator(".bar .said")).to_contain_text("3 rows, all of them new")
+    sentence = f"{a} and {c} are said to be two people, and one person by way of {b}"
+    expect(trouble).to_contain_text(sentence)
+    assert page.evaluate("document.documentElement.scrollWidth <= 390")
+    page.click("#undo")
+    expect(trouble).to_be_hidden()
+    page.click("#redo")
+    expect(trouble).to_contain_text(sentence)
+    page.reload()
+    expect(trouble).to_contain_text(sentence)
+    # The one who left is asked about once more: two people after all.
+    alone = next(title for title, images in groups(page).items() if images == [a])
+    page.locator("#results .card", has_text=alone).click()
+    page.keyboard.press("b")
+    page.fill("#choiceQuery", "Identity 0")
+    page.keyboard.press("Enter")
+    page.keyboard.press("a")
+    expect(trouble).to_be_hidden()
+    expect(page.locator(".bar .said")).to_contain_text(f"takes back that {a} and {b} are one person")
+
+
+def test_an_answer_says_what_it_takes_back(open_page, shown):
+    page = open_page(shown.address + "#view=hard&sort=runnerUp")
+    page.keyboard.press("c")
+    page.keyboard.press("c")
+    name = files(page)[0]
+    expect(page.locator(".bar .said")).not_to_contain_text("takes back")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("r")
+    own = shown.identities.identity[shown.paths.index(name)].item()
+    expect(page.locator(".bar .said")).to_contain_text(
+        f"That takes back that {name} and {central(shown, own)} are one person."
+    )
 
 
 NO_CORRECTIONS = [

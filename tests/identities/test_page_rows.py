@@ -1,12 +1,14 @@
 """The rows of corrections.csv that the page's answers become, against a slow reading of them."""
 
 import random
+import re
 
 import torch
 from crops import draw
 from pages import Shown
 
 from hhcl_torchreid.data.corrections import Correction
+from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities import compare_with_centroids
 from hhcl_torchreid.labels import Images, combine_answers, correct_labels
 
@@ -159,3 +161,46 @@ def test_rows_never_contradict_each_other_and_say_what_the_page_shows(open_page,
                 assert step["named"][str(step["own"])] == step["text"]
             check_rows(data, steps[: number + 1])
         check_reading(data, steps)
+
+
+# What the page says of rows, and of those with which somebody then answers about the images that it names.
+SETTLE = """([data, rows, isMerging]) => {
+    const people = window.byIdentity(data);
+    const answers = window.identityAnswers(people);
+    for (const row of rows) people.apply(row);
+    const said = [window.identityContradiction(data, rows)];
+    while (said.at(-1) && said.length < 20) {
+        const [one, other] = said.at(-1).match(/\\d+(?=[.]jpg)/g).map((image) => people.groupOf(Number(image)));
+        const made = answers[isMerging ? "merge" : "apart"](one, other);
+        for (const row of made) people.apply(row);
+        rows.push(...made);
+        said.push(window.identityContradiction(data, rows));
+    }
+    return said;
+}"""
+
+
+def test_contradictions_are_those_of_the_tool_and_can_be_settled(open_page, tmp_path):
+    draw(tmp_path / "crops", "a.jpg")
+    found = compare_with_centroids(torch.eye(2)[:1], torch.tensor([0]))
+    page = open_page(Shown(tmp_path, ["a.jpg"], [""], found).address)
+    drawn, contradicting = random.Random(0), 0
+    for _ in range(150):
+        data = made_up_result(3, 0, num_images=8) | {"track": [-1] * 8}
+        kinds = drawn.choices(["same", "different", "nobody", "name"], [6, 4, 1, 1], k=drawn.randrange(4, 12))
+        rows = [(kind, *drawn.sample(range(8), 2)) for kind in kinds]
+        rows = [(kind, one, other if kind in ("same", "different") else -1, "") for kind, one, other in rows]
+        given = [
+            Correction(kind, f"{one}.jpg", f"{other}.jpg" if other >= 0 else "", "", "a row")
+            for kind, one, other, _ in rows
+        ]
+        try:
+            combine_answers(given, {path: path for path in data["path"]}, "")
+            named = []
+        except InputError as error:
+            named = re.findall(r"'(\d+\.jpg)'", str(error))
+            contradicting += 1
+        said = page.evaluate(SETTLE, [data, rows, drawn.random() < 0.5])
+        assert re.findall(r"\d+\.jpg", said[0])[: len(named)] == named and bool(said[0]) == bool(named)
+        assert said[-1] == ""
+    assert contradicting > 20

@@ -1,9 +1,10 @@
 // What the buttons and keys do: an answer becomes rows, the rows are kept, and the page says what happened.
 "use strict";
 
-window.identityActs = ({ people, elements, corrections, choice, say, answeredCard, openPair }) => {
+window.identityActs = ({ data, people, elements, corrections, choice, say, answeredCard, openPair }) => {
   const { groupOf, nameOf } = people;
   const { count } = elements;
+  const PAIRS = { same: "one person", different: "two people" };
   const answers = window.identityAnswers(people);
   const these = (images) => {
     const number = new Set(images.flatMap(people.unit)).size;
@@ -11,11 +12,24 @@ window.identityActs = ({ people, elements, corrections, choice, say, answeredCar
   };
   const isOrAre = (images) => (new Set(images.flatMap(people.unit)).size === 1 ? "is" : "are");
 
+  // What somebody has said of two images, and these rows say otherwise.
+  function takenBack(rows) {
+    const before = rows.flatMap(([answer, one, other]) => {
+      const link = PAIRS[answer] && people.link(one, other);
+      return link && link[0] !== answer ? [link] : [];
+    });
+    if (!before.length) return "";
+    const [[answer, one, other]] = before;
+    const more = before.length > 1 ? `, and ${count(before.length - 1, "other answer")}` : "";
+    return ` That takes back that ${data.path[one]} and ${data.path[other]} are ${PAIRS[answer]}${more}.`;
+  }
+
   function give(makeRows, text, byKey) {
     corrections.follow();
     const words = text();
-    const isGiven = corrections.answer(makeRows());
-    say(isGiven ? words : "That is so already.");
+    const rows = makeRows();
+    const before = takenBack(rows);
+    say(corrections.answer(rows) ? words + before : "That is so already.");
     answeredCard(byKey === true);
   }
 

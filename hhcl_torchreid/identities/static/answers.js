@@ -63,7 +63,9 @@ window.identityAnswers = (people) => {
   function confirm(images) {
     return leads(images).flatMap((image) => {
       const anchor = groupOf(image) < 0 ? undefined : central(groupOf(image), whole([image]));
-      return anchor === undefined ? [] : [["same", image, anchor]];
+      const isOfTrack = (one) => lead(one) === image;
+      const isBeside = (one) => groupOf(one) === groupOf(image);
+      return anchor === undefined ? [] : [...replacing("same", isOfTrack, isBeside), ["same", image, anchor]];
     });
   }
 
@@ -89,9 +91,10 @@ window.identityAnswers = (people) => {
 
   const nobody = (images) => [...untie(images), ...leads(images).map((image) => ["nobody", image, -1])];
 
+  const isOf = (number) => (image) => groupOf(image) === number;
+
   function merge(from, to) {
     const kept = people.nameGiven(to) || people.nameGiven(from);
-    const isOf = (number) => (image) => groupOf(image) === number;
     const rows = [...replacing("same", isOf(from), isOf(to)), ["same", central(from), central(to)]];
     for (const [image, given] of people.names()) {
       if ((isOf(from)(image) || isOf(to)(image)) && given.name !== kept) rows.push(["name", image, -1, kept]);
@@ -99,7 +102,7 @@ window.identityAnswers = (people) => {
     return rows;
   }
 
-  const apart = (one, other) => [["different", central(one), central(other)]];
+  const apart = (one, other) => [...replacing("different", isOf(one), isOf(other)), ["different", central(one), central(other)]];
 
   function name(number, text) {
     const image = central(number);

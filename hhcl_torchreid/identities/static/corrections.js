@@ -142,7 +142,11 @@ window.identityCorrections = (data, people, changed) => {
     answer, undo, redo, save, open, follow,
     canUndo: () => steps.length > 0,
     canRedo: () => undone.length > 0,
-    trouble: () => (refusal ? `Not saved: ${refusal.trim()}.` : isKept || data.isServed ? "" : "This browser keeps nothing: save before you leave."),
+    trouble: () => [
+      refusal && `Not saved: ${refusal.trim()}.`,
+      !refusal && !isKept && !data.isServed && "This browser keeps nothing: save before you leave.",
+      window.identityContradiction(data, [...(data.answers ?? []), ...steps.flat()]),
+    ].filter(Boolean).join(" "),
     count: () => steps.reduce((sum, rows) => sum + rows.length, 0),
     steps: () => steps.length,
   };

@@ -223,6 +223,7 @@ window.byIdentity = (data) => {
     areApart: (one, other) => isApart((image) => group[image] === one, other),
     nearest: (image) => now(data.runnerUp[image]),
     links: () => [...links.values()],
+    link: (one, other) => links.get(key(one, other)),
     names: () => names,
     numbersFrom: first.length, // of identities that are not in the result
   };

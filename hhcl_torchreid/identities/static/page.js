@@ -173,8 +173,9 @@
     byId("redo").disabled = !corrections.canRedo();
     byId("save").disabled = !corrections.steps();
     byId("save").textContent = `Save corrections${corrections.steps() ? ` (${corrections.steps()})` : ""}`;
-    byId("notKept").hidden = corrections.trouble() === "";
-    byId("notKept").textContent = corrections.trouble();
+    const trouble = corrections.trouble();
+    byId("trouble").hidden = trouble === "";
+    byId("trouble").textContent = trouble;
   }
 
   function drawSummary() {

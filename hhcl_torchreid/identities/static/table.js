@@ -22,7 +22,7 @@ window.correctionsTable = (data) => {
 
   function cellsOf(text) {
     const rows = [[]];
-    const between = text.startsWith("answer;") ? ";" : ","; // as some spreadsheets write it
+    const between = /^"?answer"?;/.test(text) ? ";" : ","; // as some spreadsheets write it
     const cell = new RegExp(`(?:"((?:[^"]|"")*)"|([^"${between}\\r\\n]*))(${between}|\\r\\n|\\r|\\n|$)`, "gy");
     while (cell.lastIndex < text.length) {
       const found = cell.exec(text);
