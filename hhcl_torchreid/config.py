@@ -3,6 +3,7 @@
 import ast
 import difflib
 import functools
+import logging
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ __all__ = [
     "set_value",
     "settings_without_effect",
 ]
+
+logger = logging.getLogger(__name__)
 
 DEEPEST = 10  # sections and a list in them make four
 LARGEST_FILE = 100_000  # bytes; PyYAML takes seconds for it, and the whole table is a twentieth of it
@@ -58,14 +61,25 @@ def load_config(path: str = "", overrides: Mapping[str, Any] | None = None, opti
     for key, value in (overrides or {}).items():
         _check_key(key)
         values[key] = value
-    for key, text in zip(options[::2], options[1::2], strict=True):
-        _check_parted(key)
-        _check_key(key, " on the command line")
-        values[key] = _decode(text)
+    values |= _read_options(options)
     cfg = get_default_config()
     for key, value in values.items():
         set_value(cfg, key, value)
     return cfg
+
+
+def _read_options(options: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, text in zip(options[::2], options[1::2], strict=True):
+        _check_parted(key)
+        _check_key(key, " on the command line")
+        value = _decode(text)
+        if key in values and values[key] != value:
+            logger.warning(
+                f"{key} is given twice, as {shorten(values[key])} and {shorten(value)}: the last one counts\n"
+            )
+        values[key] = value
+    return values
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -88,12 +102,8 @@ def _read(path: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"cannot read {path} ({reason}): give a configuration file in YAML and UTF-8") from None
-    values: dict[str, Any] = {}
-    for key, node in _settings_in(tree, path) if tree else ():
-        if key in values:
-            raise InputError(f"{key} stands twice in {path}: take one out")
-        values[key] = _construct(loader, node, key, path)
-    return values
+    settings = _settings_in(tree, path, {}) if tree else ()
+    return {key: _construct(loader, node, key, path) for key, node in settings}
 
 
 def _check_depth(text: str, path: str) -> None:
@@ -105,16 +115,27 @@ def _check_depth(text: str, path: str) -> None:
             raise InputError(f"{path} is nested too deeply: give settings there, each as NAME: VALUE in its section")
 
 
-def _settings_in(section: yaml.Node, path: str, prefix: str = "") -> Iterator[tuple[str, yaml.Node]]:
-    """Full keys of known settings; the parts of YAML that could repeat or run something are in no section."""
+def _settings_in(
+    section: yaml.Node, path: str, lines: dict[str, int], prefix: str = ""
+) -> Iterator[tuple[str, yaml.Node]]:
+    """Full keys of known settings; the parts of YAML that could repeat or run something are in no section.
+
+    ``lines`` gathers where keys and sections stand: PyYAML would take the last of those that stand twice.
+    """
     if not isinstance(section, yaml.MappingNode):
         raise InputError(
             f"{prefix.rstrip('.') or 'the whole'} in {path} is no section: give settings there, each as NAME: VALUE"
         )
     for name, node in section.value:
         key = prefix + (name.value if isinstance(name, yaml.ScalarNode) else "a list or mapping")
+        line = name.start_mark.line + 1
+        if key in lines:
+            raise InputError(
+                f"{key} stands twice in {path}, in lines {lines[key]} and {line}: keep one, with all there is"
+            )
+        lines[key] = line
         if any(known.startswith(f"{key}.") for known in SETTINGS):
-            yield from _settings_in(node, path, f"{key}.")
+            yield from _settings_in(node, path, lines, f"{key}.")
         else:
             _check_key(key, f" in {path}")
             yield key, node

@@ -361,7 +361,7 @@ def _checkpoint_to_resume(cfg: CfgNode) -> str:
     if cfg.model.resume != "auto":
         return cfg.model.resume
     last = RunFolder(cfg.data.save_dir).last_checkpoint
-    return str(last) if last.exists() else ""
+    return str(last) if os.path.lexists(last) else ""
 
 
 def _resume(cfg: CfgNode, engine: ImageHHCLEngine) -> int:

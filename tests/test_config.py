@@ -194,7 +194,12 @@ MERGES = "a: &a {k: 1}\n" + "".join(
         ("2020-01-01: 2\n", "'2020-01-01'"),
         ("? [a]\n: 2\n", "unknown configuration key"),
         ("train: {lr: 0.1}\n---\ntrain: {lr: 0.2}\n", "single document"),
-        ("train: {seed: 1}\ntrain: {seed: 2}\n", "train.seed stands twice"),
+        ("train: {seed: 1}\ntrain: {seed: 2}\n", "train stands twice"),
+        ("train:\n  lr: 0.1\n  seed: 1\n  lr: 0.1\n", "train.lr stands twice"),
+        ("train: {lr: 0.1, lr: 0.2}\n", "lines 1 and 1"),
+        ("train: {lr: 0.1}\n\ntrain.lr: 0.2\n", "train.lr stands twice"),
+        ("use_gpu: True\n# no\n'use_gpu': False\n", "lines 1 and 3"),
+        ("loss:\n  softmax: {label_smooth: True}\n  softmax: {}\n", "loss.softmax stands twice"),
         ("train: {optim: {name: adam}}\n", "train.optim in"),
         ("train: &t {optim: *t}\n", "train.optim in"),
         ("data: {sources: &s [*s]}\n", "data.sources in"),
@@ -217,7 +222,7 @@ MERGES = "a: &a {k: 1}\n" + "".join(
         ("cfg = {}", "no section"),
         ("!!python/object/apply:os.system ['false']", "no section"),
     ],
-    ids=range(32),
+    ids=range(37),
 )
 def test_files_that_hold_no_settings(tmp_path, content, named):
     file = tmp_path / "mine.yaml"

@@ -31,13 +31,14 @@ from ..identities import (
 )
 from ..labels import PseudoLabeler
 from ..log import add_verbosity, answer
+from ..options import Parser
 
 TO_FORGET = ("forget", "root", "out", "camera_regex", "track_regex", "level")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights")
     source.add_argument("--features", metavar="FILE", help="features.npz of an earlier assignment, in place of a model")

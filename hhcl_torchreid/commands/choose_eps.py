@@ -22,13 +22,14 @@ from ..identities import (
     table_of_clusters,
 )
 from ..log import add_verbosity, answer
+from ..options import Parser
 
 VALUES = [number / 100 for number in range(20, 80, 5)]
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--features", metavar="FILE", help="features.npz, as hhcl assign writes it")
     source.add_argument("--weights", metavar="MODEL", help="checkpoint, or a file of weights; with --root")

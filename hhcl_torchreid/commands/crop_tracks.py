@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from ..cli import parse_paths, run_tool
 from ..footage import crop_tracks
 from ..log import add_verbosity, answer
+from ..options import Parser
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
     example = "example: hhcl crop-tracks --video VIDEO --tracks FILE --camera hall --out CROPS --every 8"
-    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
+    parser = Parser(prog, description=__doc__, epilog=example)
     parser.add_argument("--video", required=True, help="video file, of any kind that FFmpeg decodes")
     parser.add_argument(
         "--tracks",

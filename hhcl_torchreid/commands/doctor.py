@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..log import add_verbosity, answer, shown
+from ..options import Parser
 from ..resources import resource_folder
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ SMALL_DISK = 1e9  # bytes; the checkpoints of a ResNet-50 are half of it
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
     epilog = "example: hhcl doctor --root DIR. The exit code is 1 where something is wrong."
-    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=epilog)
+    parser = Parser(prog, description=__doc__, epilog=epilog)
     parser.add_argument("--root", default="reid-data", help="folder of the data sets (default: %(default)s)")
     add_verbosity(parser)
     return parser.parse_args(arguments)

@@ -8,6 +8,7 @@ from ..cli import add_image_size, parse_paths, run_tool
 from ..export import INPUTS, TOLERANCE, export_onnx, export_openvino, export_torchscript
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity, answer
+from ..options import Parser
 
 FORMATS = {
     "onnx": (export_onnx, ".onnx"),
@@ -20,7 +21,7 @@ FORMATS = {
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
     example = "example: hhcl export --weights MODEL --format onnx"
-    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
+    parser = Parser(prog, description=__doc__, epilog=example)
     parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="(default: %(default)s)")

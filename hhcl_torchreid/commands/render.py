@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ..cli import parse_paths, run_tool
 from ..data.datasets import SyntheticMarket
 from ..log import add_verbosity, answer
+from ..options import Parser
 from ..rendering import (
     LIGHTS,
     MARKET1501_SIZE,
@@ -28,7 +29,7 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
         The options.
     """
     example = "example: hhcl render --root data --train-ids 120 --test-ids 50"
-    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
+    parser = Parser(prog, description=__doc__, epilog=example)
     parser.add_argument("--root", help="folder of the data sets, as for torchreid")
     parser.add_argument("--folder", default=SyntheticMarket.dataset_dir, help="folder in it (default: %(default)s)")
     parser.add_argument("--train-ids", type=int, default=RenderingSettings.num_train_ids)

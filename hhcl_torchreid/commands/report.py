@@ -5,14 +5,13 @@ from collections.abc import Sequence
 
 from ..cli import parse_paths, run_tool
 from ..log import add_verbosity, answer
+from ..options import Parser
 from ..training.comparison import draw_runs, read_run, table_of_runs
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog, description=__doc__, epilog="example: hhcl report log/demo log/mine --plot runs.png"
-    )
+    parser = Parser(prog, description=__doc__, epilog="example: hhcl report log/demo log/mine --plot runs.png")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, its data.save_dir")
     parser.add_argument("--plot", metavar="FILE", help="also draw the curves of all, as .png or .svg")
     add_verbosity(parser)

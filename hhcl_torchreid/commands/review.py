@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from ..cli import parse_paths, run_tool
 from ..identities import ReviewServer
 from ..log import add_verbosity, answer
+from ..options import Parser
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog, description=__doc__, epilog="example: hhcl review log/identities")
+    parser = Parser(prog, description=__doc__, epilog="example: hhcl review log/identities")
     parser.add_argument("folder", metavar="DIR", help="folder of the results, the --out of hhcl assign")
     parser.add_argument("--port", type=int, default=0, help="(default: one that is free)")
     add_verbosity(parser)

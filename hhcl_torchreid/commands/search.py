@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from ..cli import add_camera_bn, add_image_size, add_places, parse_paths, run_tool
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity
+from ..options import Parser
 from ..search import search
 
 
 def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = None) -> argparse.Namespace:
     """The command line."""
     example = "example: hhcl search --weights MODEL --query IMAGE --gallery CROPS --topk 10"
-    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=example)
+    parser = Parser(prog, description=__doc__, epilog=example)
     parser.add_argument("--weights", required=True, metavar="MODEL", help="checkpoint, such as model-best.pth.tar")
     parser.add_argument("--model-name", default="", metavar="NAME", help="backbone, for a file of weights alone")
     add_image_size(parser)
-    parser.add_argument("--query", required=True, nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument(
+        "--query", required=True, nargs="+", action="extend", metavar="IMAGE", help="image files, or folders of them"
+    )
     parser.add_argument("--gallery", required=True, metavar="DIR", help="folder of images, searched at any depth")
     add_camera_bn(parser)
     add_places(parser)

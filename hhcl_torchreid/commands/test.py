@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ..cli import run_tool
+from ..errors import InputError
 from .train import build_parser, parse_mixed, run_from
 
 EXAMPLES = """\
@@ -21,9 +22,19 @@ def parse_arguments(arguments: Sequence[str] | None = None, prog: str | None = N
     return parse_mixed(parser, sys.argv[1:] if arguments is None else arguments)
 
 
+def test(args: argparse.Namespace) -> None:
+    """Does the work.
+
+    Raises:
+        InputError: a setting asks for training.
+    """
+    pairs = zip(args.opts[::2], args.opts[1::2], strict=False)
+    if {value for key, value in pairs if key == "test.evaluate"} - {"True"}:
+        raise InputError("test.evaluate is not True, and hhcl test only tests: leave it out, or train with hhcl train")
+    run_from(args, {"test.evaluate": True, "model.load_weights": args.weights})
+
+
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Runs the command; the exit code is that of :func:`hhcl_torchreid.cli.run_tool`."""
     args = parse_arguments(arguments, prog)
-    return run_tool(
-        lambda: run_from(args, {"test.evaluate": True, "model.load_weights": args.weights}), level=args.level
-    )
+    return run_tool(lambda: test(args), level=args.level)

@@ -13,6 +13,7 @@ from .. import distributed
 from ..cli import run_tool
 from ..config import load_config
 from ..log import add_verbosity
+from ..options import Parser
 from ..resources import resource_folder
 from ..runner import run
 from ..settings import SETTINGS
@@ -28,7 +29,7 @@ examples:
 
 def build_parser(prog: str | None, description: str, examples: str) -> argparse.ArgumentParser:
     """The options that training and testing share, torchreid's own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     known = ", ".join(sorted(file.name for file in resource_folder("configs").glob("*.yaml")))
@@ -72,16 +73,16 @@ def run_from(args: argparse.Namespace, settings: Mapping[str, Any], dry_run: boo
         settings: full key -> value, beside those that have options; None is no value.
         dry_run: only check.
     """
-    overrides = {
+    given = {
         "data.root": args.root,
         "data.sources": args.sources,
         "data.targets": args.targets,
         "data.transforms": args.transforms,
         **settings,
     }
-    overrides = {key: value for key, value in overrides.items() if value is not None}
+    words = [word for key, value in given.items() if value is not None for word in (key, repr(value))]
     with distributed.processes():
-        run(load_config(args.config_file, overrides, args.opts), dry_run)
+        run(load_config(args.config_file, options=[*words, *args.opts]), dry_run)
 
 
 def main(arguments: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..files import expanded, visible
+from ..files import expanded, ordinary, visible
 from .folder import camera_names, compile_expression
 
 __all__ = ["TABLE", "Sighting", "find_sightings", "warn_of_folders_like_tracks"]
@@ -69,7 +69,7 @@ def find_sightings(
         raise InputError("a camera's and a track's expression are both given: give the latter alone, with all groups")
     if track_regex:
         found = dict(zip(relative, _match_all(relative, track_regex), strict=True))
-    elif (root / TABLE).is_file():
+    elif os.path.lexists(root / TABLE):  # a pipe, or a link that leads nowhere, is no reason to do without it
         if camera_regex:
             raise InputError(
                 f"the cameras' expression is {camera_regex!r}, and {root / TABLE} names cameras too: leave the "
@@ -103,11 +103,9 @@ def _read_table(root: Path) -> dict[str, Sighting]:
     path = root / TABLE
     found: dict[str, Sighting] = {}
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="", opener=ordinary) as file:
             rows = csv.DictReader(file, strict=True)
-            missing = [name for name in ("path", "camera", "track") if name not in (rows.fieldnames or ())]
-            if missing:
-                raise InputError(f"{path} has no column {' and '.join(missing)}: its first line must name the columns")
+            _check_columns(rows.fieldnames or (), path)
             for row in rows:
                 name, camera, track = (row[column] for column in ("path", "camera", "track"))
                 if name is None or camera is None or track is None:
@@ -130,6 +128,15 @@ def _read_table(root: Path) -> dict[str, Sighting]:
             f"are relative to {root}; take the rows of removed files away"
         )
     return found
+
+
+def _check_columns(names: Sequence[str], path: Path) -> None:
+    missing = [name for name in ("path", "camera", "track") if name not in names]
+    if missing:
+        raise InputError(f"{path} has no column {' and '.join(missing)}: its first line must name the columns")
+    twice = [name for name in ("path", "camera", "track", "frame", *SIDES) if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path} has two columns {' and '.join(twice)}: keep one of each")
 
 
 def _frame(text: str, where: str) -> int:

@@ -270,7 +270,7 @@ def _finish(crops: _Crops, boxes: Boxes, out: Path) -> None:
 
 
 def _read_table(path: Path) -> dict[Key, Row]:
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:

@@ -30,8 +30,9 @@ def collect_corrections(
     """
     given = read_corrections(file) if file else []
     kept = Path(folder, CORRECTIONS)
-    is_other = kept.is_file() and not (file and os.path.samefile(kept, file))
-    before = still_there(read_corrections(kept), crops.paths, crops.root) if is_other else []
+    is_given = file is not None and kept.exists() and os.path.samefile(kept, file)
+    is_kept = os.path.lexists(kept) and not is_given
+    before = still_there(read_corrections(kept), crops.paths, crops.root) if is_kept else []
     return latest([*before, *given])
 
 

@@ -1,6 +1,7 @@
 """Takes a person out of the results of an assignment, as when consent is withdrawn."""
 
 import csv
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def _number_of(identity: str, numbers: set[int], names: dict[int, str], folder: 
 
 def _forget_answers(path: Path, gone: Sequence[str]) -> list[Correction]:
     """Leaves the answers about others, and gives them."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     written = {image.encode("utf-8", "backslashreplace").decode() for image in gone}
     stay = [given for given in read_corrections(path) if not written & {given.path, given.other}]
@@ -101,7 +102,7 @@ def _forget_answers(path: Path, gone: Sequence[str]) -> list[Correction]:
 
 
 def _forget_changes(path: Path, number: int) -> None:
-    if not path.exists():
+    if not os.path.lexists(path):
         return
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:

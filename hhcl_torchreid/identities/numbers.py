@@ -2,10 +2,11 @@
 
 import contextlib
 import csv
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..features.saved import open_arrays
-from ..files import csv_text, ordinary, replacing, text_in, writing
+from ..files import csv_text, ordinary, replacing, text_in, visible, writing
 from .assignment import OUTLIER
 
 __all__ = [
@@ -34,6 +35,9 @@ COLUMNS = ("change", "identity", "other", "images")
 LARGEST = 2**53
 """What the number of an identity is below."""
 OPTION = "the folder of the results"
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Earlier(NamedTuple):
@@ -89,16 +93,16 @@ def load_earlier(folder: str | Path) -> Earlier | None:
         InputError: there is one that cannot be read.
     """
     path = Path(folder, "identities.csv")
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
-            rows = {PurePosixPath(row["path"]).as_posix(): row for row in csv.DictReader(file, strict=True)}
+            rows = _mapping((PurePosixPath(row["path"]).as_posix(), row) for row in csv.DictReader(file, strict=True))
         identity = {path: OUTLIER if row["identity"] == "outlier" else _number_in(row) for path, row in rows.items()}
         camera = {path: text_in(row.get("camera") or "") for path, row in rows.items()}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path} is no table of identities that this program wrote ({type(error).__name__}), so numbers cannot be "
+            f"{path} is no table of identities that this program wrote ({_reason(error)}), so numbers cannot be "
             "kept: move it away, or choose another folder of results"
         ) from error
     next_identity = max(identity.values(), default=OUTLIER) + 1
@@ -118,15 +122,28 @@ def load_names(folder: str | Path) -> dict[int, str]:
         InputError: there is a table that cannot be read.
     """
     path = Path(folder, "names.csv")
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
-            return {_number_in(row): text_in(row["name"]) for row in csv.DictReader(file, strict=True)}
+            return _mapping((_number_in(row), text_in(row["name"])) for row in csv.DictReader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"{path} is no table of names that this program wrote ({type(error).__name__}): move it away"
+            f"{path} is no table of names that this program wrote ({_reason(error)}): move it away"
         ) from error
+
+
+def _mapping(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, Value]:
+    """The pairs; of a key that is given twice, nobody knows which value is meant."""
+    found: dict[Key, Value] = {}
+    for key, value in pairs:
+        if found.setdefault(key, value) != value:
+            raise ValueError(f"{key} twice")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {visible(str(error))[:80]}"
 
 
 def _number_in(row: Mapping[str, str]) -> int:

@@ -53,7 +53,7 @@ class _Result:
             Correction(answer, self._cell(image), self._cell(other), name)
             for answer, image, other, name in self.data["answers"]
         ]
-        kept = read_corrections(folder / CORRECTIONS) if (folder / CORRECTIONS).exists() else []
+        kept = read_corrections(folder / CORRECTIONS) if os.path.lexists(folder / CORRECTIONS) else []
         shown = {self._cell(place) for place in range(-1, len(self.paths))}
         elsewhere = [row for row in kept if not {row.path, row.other} <= shown]
         self.before = [*elsewhere, *respected]

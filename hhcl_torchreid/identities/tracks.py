@@ -1,5 +1,6 @@
 """The identities of tracks: a table, and track files in which a person has one number at all cameras."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,7 @@ def write_mot(folder: str | Path, crops: Crops, identities: Identities) -> list[
     written = []
     for camera, tracks in parts.items():
         kept = crops.root / tracks_file(camera)
-        boxes = read_tracks(kept) if kept.is_file() else _boxes_of(camera, tracks, crops)
+        boxes = read_tracks(kept) if os.path.lexists(kept) else _boxes_of(camera, tracks, crops)
         numbers = np.full(len(boxes), OUTLIER)
         for name, own in tracks.items():
             # A track that was split changes its identity at the first crop of the later part.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ..config import load_config
 from ..errors import InputError
-from ..files import replacing, visible
+from ..files import ordinary, replacing, visible
 from .folder import RunFolder
 
 __all__ = ["FinishedRun", "draw_runs", "read_run", "table_of_runs"]
@@ -64,12 +64,12 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
         InputError: there is no ``metrics.csv``, or it is none.
     """
     folder = RunFolder(str(path))
-    if not folder.metrics.is_file():
+    if not os.path.lexists(folder.metrics):
         raise InputError(
             f"{visible(str(path))} has no {folder.metrics.name}: give the folder of a run, its data.save_dir"
         )
     try:
-        with open(folder.metrics, encoding="utf-8", newline="") as file:
+        with open(folder.metrics, encoding="utf-8", newline="", opener=ordinary) as file:
             rows = csv.DictReader(file)
             lines = [{column: float(text) for column, text in row.items() if text} for row in rows]
     except (ValueError, TypeError, AttributeError, csv.Error, OSError) as error:
@@ -77,7 +77,7 @@ def read_run(path: str | os.PathLike[str]) -> FinishedRun:
     if not lines or any("epoch" not in line for line in lines):
         raise InputError(f"{folder.metrics} has no epochs: give the folder of a run that has begun")
     data = network = ""
-    if folder.configuration.is_file():
+    if os.path.lexists(folder.configuration):
         cfg = load_config(str(folder.configuration))
         data, network = ", ".join(cfg.data.sources), cfg.model.name
     return FinishedRun(str(path), data, network, lines)

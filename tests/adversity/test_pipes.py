@@ -53,10 +53,25 @@ ASSIGN = ("assign", "--features", "f.npz", "--root", "crops", "--out", "out")
         ("run/metrics.csv", ("report", "run")),
         ("c.yaml", ("train", "--config-file", "c.yaml")),
         ("data/rendering.json", ("render", "--footage", "data")),
+        ("c.csv", (*ASSIGN, "--corrections", "c.csv")),
+        ("out/corrections.csv", ASSIGN),
+        ("out/corrections.csv", (*ASSIGN[:-1], "new", "--into", "out")),
+        ("crops/crops.csv", ASSIGN),
+        ("into", (*ASSIGN, "--into", "into")),
+        ("v.mp4", ("crop-tracks", "--video", "v.mp4", "--tracks", "b.txt", "--camera", "a", "--out", "o")),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "zeros"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        lambda path: path.symlink_to("/dev/zero"),
+        os.mkdir,
+        lambda path: path.symlink_to("nowhere"),
+    ],
+    ids=["pipe", "zeros", "folder", "nowhere"],
+)
 def test_no_reader_waits_at_a_pipe_or_reads_a_device(places, capsys, monkeypatch, in_time, make, pipe, words):
     monkeypatch.chdir(places)
     path = places / pipe
