@@ -40,7 +40,7 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a run may go on with another value of, beside those of ``test``: they change nothing that it learns."""
 
-MOST_PARTS = 10**6
+MOST_PARTS = 10**5
 """Tensors and containers in a checkpoint; those of a run have thousands."""
 
 OF_THE_START = ("model.pretrained", "model.load_weights")
@@ -106,8 +106,9 @@ def _check_parts(checkpoint: dict[Any, Any], path: str | os.PathLike[str]) -> No
         part = left.pop()
         if isinstance(part, torch.Tensor):
             if not (part.is_meta or _is_whole(part)):
+                shape = "of tensors" if part.is_nested else list(part.shape)
                 raise InputError(
-                    f"{path} holds a tensor {list(part.shape)} that is sparse, quantised or a view of fewer numbers: "
+                    f"{path} holds a tensor {shape} that is sparse, quantised or a view of fewer numbers: "
                     "save ordinary ones, tensor.dequantize() or tensor.contiguous()"
                 )
         else:

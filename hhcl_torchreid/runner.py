@@ -180,7 +180,7 @@ def _fit_to_weights(cfg: CfgNode) -> CfgNode:
     if not (cfg.test.evaluate and path) or distributed.from_main(lambda: _checkpoint_to_resume(cfg)):
         return cfg
     cfg = cfg.clone()
-    for key, value in distributed.from_main(lambda: _settings_of_weights(cfg.model.name, path)).items():
+    for key, value in distributed.from_main(lambda: _settings_of_weights(cfg, path)).items():
         now = config.get_value(cfg, key)
         config.set_value(cfg, key, value)
         if config.get_value(cfg, key) != now:
@@ -189,12 +189,13 @@ def _fit_to_weights(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def _settings_of_weights(name: str, path: str) -> dict[str, Any]:
+def _settings_of_weights(cfg: CfgNode, path: str) -> dict[str, Any]:
     """Key -> value of the network in a file: what its configuration says, or else what its weights tell."""
     checkpoint = load_checkpoint(path)
     stored = configuration_in(checkpoint, path)
     if stored is None:
-        return {f"model.{key}": value for key, value in settings_seen_in(name, checkpoint, path).items()}
+        seen = settings_seen_in(cfg.model.name, checkpoint, path, (cfg.data.height, cfg.data.width))
+        return {f"model.{key}": value for key, value in seen.items()}
     return {key: config.get_value(stored, key) for key in OF_THE_NETWORK}
 
 

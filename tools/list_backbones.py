@@ -41,6 +41,9 @@ Every model of torchreid's factory, and two vision transformers of TransReID-SSL
 - `timm/NAME` is any of timm's networks, built for `data.height` x `data.width`, with average pooling where it pools no
   feature map, and `model.drop_path` where it has paths to drop. Other weights are another name, as in
   `timm/resnet50.tv2_in1k`. `bot/resnet50` and `fastreid/resnet50` are those programs' own: [weights.md](weights.md).
+- A network that cannot take the images is refused before anything is trained: `timm/convit_tiny`, `timm/nest_tiny` and
+  `timm/efficientformer_l1` take 224 x 224 but neither 256 x 128 nor 128 x 64, `timm/inception_v3` not 128 x 64, and
+  `timm/bat_resnext26ts`, `timm/crossvit_tiny_240`, `timm/halonet26t` and `timm/eca_halonext26ts` none of the three.
 - `timm/fastvit_t8` does not train on a CPU: PyTorch 2.14 breaks in its backward pass of channels-last images.
 """
 

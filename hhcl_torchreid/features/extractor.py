@@ -27,7 +27,6 @@ from ..models import (
     ReIDModel,
     backbone_named_in,
     build_model,
-    check_input_size,
     find_backbone,
     find_state_dict,
     load_from,
@@ -282,16 +281,14 @@ def _load_model(
         checkpoint = load_checkpoint(path)
         settings["name"] = _name_of_backbone(name, checkpoint, path)
         stored = configuration_in(checkpoint, path)
-        if stored is None:
-            settings = settings_seen_in(settings["name"], checkpoint, path)
-        else:
+        if stored is not None:
             settings |= {key: stored.model[key] for key in ("pooling", "last_stride", "embedding_dim", "bnneck")}
             image_size = (stored.data.height, stored.data.width) if image_size is None else image_size
     elif not name:
         raise InputError("no model: give model_path, a checkpoint, or model_name, one of torchreid's")
-    record = find_backbone(settings["name"])
-    size = _height_and_width(image_size or record.input_size or DEFAULT_SIZE)
-    check_input_size(settings["name"], *size)
+    size = _height_and_width(image_size or find_backbone(settings["name"]).input_size or DEFAULT_SIZE)
+    if path and stored is None:
+        settings = settings_seen_in(settings["name"], checkpoint, path, size)
     model = build_model(pretrained=not path, image_size=size, **settings)
     if path:
         loaded = load_from(model, checkpoint, path)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, is_out_of_memory
 from .backbones import Backbone, check_input_size, find_backbone, load_v2_weights
 
 __all__ = [
@@ -89,7 +89,8 @@ class ReIDModel(nn.Module):
         dropout: Probability of dropping a feature in training, after the BNNeck and before the normalisation.
         bnneck: Whether to batch-normalise the features. The neck has a trained weight and no bias at all: a frozen
             parameter would be thawed by ``torchreid.utils.open_all_layers``, which the engine calls every epoch.
-        built_for: The only (height, width) that the backbone takes, pixels; None for what its record says.
+        image_size: (height, width) of the images to come, pixels, which the backbone is tried with: the size that it is
+            built for, where it takes no other. None for 256 x 128, or the only size that its record names.
 
     Attributes:
         feature_dim (int): Length of the features.
@@ -99,8 +100,8 @@ class ReIDModel(nn.Module):
         removed_layers (tuple[str, ...]): Layers of the backbone that did not reach its features.
 
     Raises:
-        InputError: If the name is not known, or the network gives something else than (B, D) features or has layers of
-            the names of those on top.
+        InputError: If the name is not known, or the network cannot take an image of that size, gives something else
+            than (B, D) features or has layers of the names of those on top.
     """
 
     def __init__(
@@ -110,17 +111,17 @@ class ReIDModel(nn.Module):
         embedding_dim: int = 0,
         dropout: float = 0.0,
         bnneck: bool = True,
-        built_for: tuple[int, int] | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         record = find_backbone(name)
         self.name = name
-        self.input_size = built_for or record.input_size
+        self.input_size = image_size if record.has_one_size else record.input_size
         self.pixel_mean, self.pixel_std = record.pixel_mean, record.pixel_std
         self._features_in_eval_mode = record.features_in_eval_mode
-        self.backbone = backbone
         _check_names(name, backbone)
-        features = self._trace_backbone()
+        self.backbone = backbone
+        features = self._trace_backbone(self.input_size or image_size or _DEFAULT_INPUT_SIZE)
         self.removed_layers = tuple(_remove_unreached_layers(backbone, features))
         self.feature_dim = features.shape[1]
         self.embedding = _embedding_layer(self.feature_dim, embedding_dim) if embedding_dim else None
@@ -171,21 +172,44 @@ class ReIDModel(nn.Module):
         # torchreid's open_specified_layers sets it on the backbone alone.
         if self._features_in_eval_mode and self.backbone.training:
             self.backbone.training = False
-        return self.backbone(images)
+        features = self.backbone(images)
+        is_tensor = isinstance(features, torch.Tensor)
+        if not is_tensor or features.dim() != 2 or not features.is_floating_point():
+            given = f"shape {tuple(features.shape)} of {features.dtype}" if is_tensor else type(features).__name__
+            raise InputError(
+                f"{self.name} gives {given} for images of shape {tuple(images.shape)}: build a network that gives "
+                "(B, D) features, in training too"
+            )
+        return features
 
-    def _trace_backbone(self) -> torch.Tensor:
+    def _trace_backbone(self, size: tuple[int, int]) -> torch.Tensor:
         """Features of one black image, (1, D), in evaluation mode: no batch statistics and no random numbers."""
-        device = next(self.backbone.parameters()).device
-        image = torch.zeros(1, 3, *(self.input_size or _DEFAULT_INPUT_SIZE), device=device)
+        parameter = next(self.backbone.parameters(), None)
+        if parameter is None:
+            raise InputError(f"{self.name} has no weights that could be trained: build a network with parameters")
         self.eval()
-        # As torchreid's engine does in every epoch; here a frozen layer would seem to have no part in the features.
-        self.backbone.requires_grad_(True)
-        with torch.enable_grad():
-            features = self._backbone_features(image)
+        try:
+            # As torchreid's engine does in every epoch; here a frozen layer would seem to have no part in the features.
+            self.backbone.requires_grad_(True)
+            # The graph alone is asked for: nothing that a backward pass would need is kept.
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda _: None, lambda kept: kept):
+                features = self._backbone_features(torch.zeros(1, 3, *size, device=parameter.device))
+        except Exception as error:  # a network of anybody's may raise anything
+            if isinstance(error, InputError) or is_out_of_memory(error):
+                raise
+            words = f"{type(error).__name__}: {error}".strip(" :")
+            reason = textwrap.shorten(words, width=160, placeholder=" ...")
+            raise InputError(
+                f"{self.name} cannot take images of {size[0]} x {size[1]} pixels ({reason}): change data.height and "
+                "data.width, or take another backbone"
+            ) from error
         self.train()
-        if not isinstance(features, torch.Tensor) or features.dim() != 2 or len(features) != 1:
-            given = f"shape {tuple(features.shape)}" if isinstance(features, torch.Tensor) else type(features).__name__
-            raise InputError(f"{self.name} gives {given} for one image: build a network that gives (1, D) features")
+        if len(features) != 1 or not features.shape[1]:
+            raise InputError(
+                f"{self.name} gives shape {tuple(features.shape)} for one image: let it give (1, D) features"
+            )
+        if features.grad_fn is None:
+            raise InputError(f"{self.name} gives features that no weight has a part in: build it without torch.no_grad")
         return features
 
 
@@ -215,7 +239,7 @@ def build_model(
         dropout: Probability of dropping a feature in training, in [0, 1).
         bnneck: Whether to batch-normalise the features before they are brought to unit length.
         image_size: (height, width) of the images, pixels, for backbones that are built for one size, such as vision
-            transformers; None for 256 x 128.
+            transformers, and to try all others with; None for 256 x 128.
         drop_path: Probability of skipping a block for an image in training (stochastic depth) of the last block, in
             [0, 1); that of the others rises to it from 0. For timm's networks and the vision transformers of this
             package.
@@ -224,8 +248,8 @@ def build_model(
         The model, on the CPU and in training mode: (B, 3, H, W) images -> (B, ``model.feature_dim``) float32 unit rows.
 
     Raises:
-        InputError: If the name or a setting is not known, the backbone does not allow the pooling, or the
-            pretrained weights cannot be had.
+        InputError: If the name or a setting is not known, the backbone does not take the images or allow the pooling,
+            or the pretrained weights cannot be had.
 
     Examples:
         >>> model = build_model("osnet_x0_25", pretrained=False, pooling="gem")
@@ -238,15 +262,16 @@ def build_model(
     if pretrained and not record.has_pretrained_weights:
         warnings.warn(f"there are no ImageNet weights for {name}: it starts from random weights", stacklevel=2)
         pretrained = False
-    built_for = (image_size or _DEFAULT_INPUT_SIZE) if record.has_one_size else None
+    size = image_size or record.input_size or _DEFAULT_INPUT_SIZE
+    check_input_size(name, *size)
     build = partial(record.build, **({"drop_path": drop_path} if drop_path else {}))
-    sizes = (built_for,) if built_for else ()
+    sizes = (size,) if record.has_one_size else ()
     backbone = _build_pretrained(name, record, pretrained, build, sizes) if pretrained else build(False, *sizes)
     if last_stride is not None and record.set_last_stride is not None:
         record.set_last_stride(backbone, last_stride)
     if pooling != "avg" and record.set_pooling is not None:
         record.set_pooling(backbone, GlobalPooling(pooling))
-    return ReIDModel(name, backbone, embedding_dim, dropout, bnneck, built_for)
+    return ReIDModel(name, backbone, embedding_dim, dropout, bnneck, size)
 
 
 class BackboneSummary(NamedTuple):
@@ -311,6 +336,8 @@ def _check_optional_parts(name: str, record: Backbone, pretrained: bool | str, d
 
 
 def _check_names(name: str, backbone: nn.Module) -> None:
+    if not isinstance(backbone, nn.Module):
+        raise InputError(f"{name} was built as {type(backbone).__name__}: let its function give a torch.nn.Module")
     taken = {key.split(".")[0] for key in backbone.state_dict()}.intersection(ADDED_LAYERS)
     if taken:
         raise InputError(f"{name} has a layer {min(taken)!r}, as the model has on top of it: give it another name")

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -113,6 +114,7 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
         mismatch, way_out = _mismatch_on_top(weights, own, unknown), _settings_to_take(found, model)
     if mismatch:
         mismatch, way_out = _mismatch_of_stem(weights, own) or (mismatch, way_out)
+        mismatch = textwrap.shorten(mismatch, width=400, placeholder=" ...")
         seems_to_be = backbone_named_in(checkpoint)
         way_out = way_out if seems_to_be in (None, model.name) else f"set model.name {seems_to_be}"
         raise InputError(f"{path} does not hold weights of this {model.name} ({mismatch}): {way_out}")
@@ -134,22 +136,25 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
     )
 
 
-def settings_seen_in(name: str, checkpoint: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
+def settings_seen_in(
+    name: str, checkpoint: Any, path: str | os.PathLike[str], image_size: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Tells which network a file of weights alone is of, as far as names and shapes say it.
 
     Args:
         name: Its backbone.
         checkpoint: From :func:`~hhcl_torchreid.checkpoint.load_checkpoint`.
         path: Its file, for messages.
+        image_size: (height, width) that the backbone takes, pixels; None for 256 x 128.
 
     Returns:
         Arguments of :func:`~hhcl_torchreid.models.build_model`: ``name`` (of the family whose networks differ in what
         is no weight, such as ``bot/resnet50``), ``pooling``, ``last_stride``, ``embedding_dim`` and ``bnneck``.
 
     Raises:
-        InputError: If the file holds no weights.
+        InputError: If the file holds no weights, or the backbone takes no images of this size.
     """
-    known = build_model(name, pretrained=False, bnneck=False).state_dict()
+    known = build_model(name, pretrained=False, bnneck=False, image_size=image_size).state_dict()
     return _settings_of(translate(find_state_dict(checkpoint, path), known), name)
 
 
@@ -302,10 +307,12 @@ def _check_numbers(
             )
         if value.is_meta:
             raise InputError(f"{path} holds no numbers for {key}, saved on the meta device: save it on the CPU")
-        if value.is_floating_point() and not value.isfinite().all():
+        # As the model will hold it: a type of eight bits is not asked, and 1e300 is no number there.
+        if value.is_floating_point() and not value.to(own[key].dtype).isfinite().all():
             raise InputError(f"{path} holds NaN or infinity in {key}: give weights that were trained without diverging")
 
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more if names else "nothing"
+    shown = (textwrap.shorten(name, width=200, placeholder="...") for name in names[:SHOWN])
+    return ", ".join(shown) + more if names else "nothing"

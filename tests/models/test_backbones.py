@@ -11,7 +11,7 @@ from small_runs import SMALL as SMALL_RUN
 from torch import nn
 from torch.nn import functional as F
 
-from hhcl_torchreid import register_backbone, runner
+from hhcl_torchreid import FeatureExtractor, register_backbone, runner
 from hhcl_torchreid.config import load_config
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.models import (
@@ -188,16 +188,74 @@ class TestOwnNetwork:
             register_backbone("own", Own())
 
     @pytest.mark.parametrize(
-        ("layers", "message"),
+        ("change", "message"),
         [
-            ([nn.Conv2d(3, 4, 3)], r"own gives shape \(1, 4, 254, 126\) for one image: .*\(1, D\)"),
-            ([nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1, return_indices=True)], "own gives tuple for one image"),
+            (
+                lambda features: features[:, :, None],
+                r"own gives shape \(1, 6, 1\) of torch.float32 for images of shape",
+            ),
+            (lambda features: features[0], r"own gives shape \(6,\) of torch.float32"),
+            (lambda features: features.int(), r"own gives shape \(1, 6\) of torch.int32"),
+            (lambda features: [features], r"own gives list for images of shape \(1, 3, 64, 32\): .*\(B, D\) features"),
+            (lambda features: {"features": features}, "own gives dict"),
+            (lambda features: features[:, :0], r"own gives shape \(1, 0\) for one image: let it give \(1, D\)"),
+            (lambda features: features.expand(4, -1), r"own gives shape \(4, 6\) for one image"),
+            (lambda features: features.detach(), "own gives features that no weight has a part in"),
+            (lambda features: features / features.new_zeros(5), r"own cannot take images of 64 x 32 pixels \(Runtime"),
         ],
     )
-    def test_other_outputs_than_features_are_refused(self, registry, layers, message):
-        register_backbone("own", lambda pretrained: nn.Sequential(*layers))
+    def test_other_outputs_than_features_are_refused(self, registry, change, message):
+        def build(pretrained):
+            network = Own()
+            network.register_forward_hook(lambda module, images, features: change(features))
+            return network
+
+        register_backbone("own", build)
+        with pytest.raises(InputError, match=message) as refusal:
+            build_model("own", pretrained=False, image_size=(64, 32))
+        assert "\n" not in str(refusal.value)
+
+    def test_other_outputs_in_training_alone_are_refused(self, registry):
+        def build(pretrained):
+            network = Own()
+            network.register_forward_hook(lambda own, _, features: (features, 0) if own.training else features)
+            return network
+
+        register_backbone("own", build)
+        model = build_model("own", pretrained=False)
+        with pytest.raises(InputError, match=r"own gives tuple .* in training too"):
+            model(images_for("own"))
+        assert is_unit(model.eval()(images_for("own")))
+
+    @pytest.mark.parametrize(
+        ("built", "message"),
+        [
+            (nn.Flatten(), "own has no weights that could be trained"),
+            (nn.Linear, "own was built as type: let its function give a torch.nn.Module"),
+            (nn.LazyConv2d(4, 3), "own cannot take images of 256 x 128 pixels .*uninitialized"),
+            (nn.Conv2d(1, 4, 3), "own cannot take images of 256 x 128 pixels .*1 channels, but got 3"),
+        ],
+    )
+    def test_what_is_no_network_for_images_is_refused(self, registry, built, message):
+        register_backbone("own", lambda pretrained: built)
         with pytest.raises(InputError, match=message):
             build_model("own", pretrained=False)
+
+    def test_a_network_of_squares_is_tried_with_the_size_that_it_gets(self, registry, tmp_path):
+        class Squares(Own):
+            def forward(self, images):
+                assert images.shape[2] == images.shape[3]
+                return super().forward(images)
+
+        register_backbone("own", Squares)
+        with pytest.raises(InputError, match=r"own cannot take images of 256 x 128 pixels \(AssertionError\): change"):
+            build_model("own", pretrained=False)
+        model = build_model("own", pretrained=False, image_size=(32, 32)).eval()
+        torch.save(model.state_dict(), tmp_path / "own.pth")
+        settings = {"model_path": tmp_path / "own.pth", "image_size": 32, "device": "cpu", "verbose": False}
+        extractor = FeatureExtractor("own", **settings)
+        images = torch.rand(2, 3, 32, 32)
+        assert torch.equal(extractor(images), model(images))
 
     def test_names_of_the_layers_on_top_are_refused(self, registry):
         def build(pretrained):

@@ -297,6 +297,36 @@ class TestBadInput:
         weights = {key: value.to("meta") for key, value in plain_model("resnet18").state_dict().items()}
         self.refused(save(tmp_path, weights), "no numbers for conv1.weight", "save it on the CPU")
 
+    def test_more_than_float32_holds_is_no_number(self, tmp_path):
+        weights = plain_model("resnet18").double().state_dict()
+        weights["bn1.weight"][0] = 1e300
+        self.refused(save(tmp_path, weights), "NaN or infinity in bn1.weight")
+
+    def test_numbers_of_eight_bits(self, shallow, tmp_path):
+        weights = {**shallow.state_dict(), "bn1.weight": torch.full((64,), 0.5).to(torch.float8_e4m3fn)}
+        model = self.built("resnet18", pooling="gem", embedding_dim=16)
+        load_weights(model, save(tmp_path, weights))
+        assert torch.equal(model.state_dict()["bn1.weight"], torch.full((64,), 0.5))
+        weights["bn1.weight"] = torch.full((64,), torch.nan).to(torch.float8_e4m3fn)
+        self.refused(save(tmp_path, weights), "NaN or infinity in bn1.weight", pooling="gem", embedding_dim=16)
+
+    @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+    def test_a_tensor_of_tensors(self, tmp_path):
+        nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+        self.refused(save(tmp_path, {"conv1.weight": nested}), "holds a tensor of tensors that is sparse, quantised")
+
+    def test_what_is_in_itself_ten_times_over(self, tmp_path):
+        inside = [0] * 10
+        for _ in range(30):
+            inside = [inside] * 10
+        self.refused(save(tmp_path, {"conv1.weight": torch.zeros(1), "options": inside}), "is nested without end")
+
+    def test_a_name_that_no_line_has_room_for(self, tmp_path):
+        weights = {**plain_model("resnet18").state_dict(), "x" * 10**5: torch.zeros(1)}
+        with pytest.raises(InputError, match=r"the model has no \.\.\.") as refusal:
+            load_weights(self.built("resnet18"), save(tmp_path, weights))
+        assert len(str(refusal.value)) < 1000
+
     def test_files_of_other_kinds(self, shallow, tmp_path):
         path = save(tmp_path, shallow.state_dict())
         path.write_bytes(path.read_bytes()[:-4000])

@@ -128,6 +128,10 @@ class TestBadInput:
     def test_a_pooling_that_has_no_meaning(self):
         self.refused(VIT, "model.pooling cannot be chosen: set it to avg", pooling="gem")
 
+    @pytest.mark.parametrize("name", ["timm/convit_tiny", "timm/bat_resnext26ts", "timm/efficientformer_l1"])
+    def test_images_of_a_size_that_the_network_breaks_at(self, name):
+        self.refused(f"{name} cannot take images of 64 x 32 pixels", name=name, image_size=(64, 32))
+
     def test_images_of_another_size(self):
         model = build_model(VIT, pretrained=False, image_size=(64, 32)).eval()
         with pytest.raises(InputError, match=r"takes images of 64 x 32 pixels only, not 96 x 32"):
