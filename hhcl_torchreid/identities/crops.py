@@ -20,10 +20,12 @@ from ..features.saved import load_features, load_settings
 from ..files import expanded
 from ..labels import UNLIKE_CAMERAS, Images, camera_share
 
-__all__ = ["Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
+__all__ = ["BY_CAMERA", "Crops", "cluster_settings", "crops_from_features", "crops_from_images"]
 
 logger = logging.getLogger(__name__)
 
+BY_CAMERA = " by camera"
+"""Behind the model that made features by each camera's own batch-norm statistics."""
 CLUSTER_SETTINGS = ("eps", "min_samples", "k1", "k2", "tracks")
 
 
@@ -102,7 +104,7 @@ def crops_from_images(
             f"=> Cameras make {share:.0%} of the differences between features: where that is their light and not who "
             "passes them, --camera-bn 8 tells people apart better"
         )
-    return crops if aligned is features else crops._replace(features=aligned, model=f"{found.model} by camera")
+    return crops if aligned is features else crops._replace(features=aligned, model=found.model + BY_CAMERA)
 
 
 def crops_from_features(

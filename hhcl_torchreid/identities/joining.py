@@ -19,7 +19,7 @@ from ..labels.base import UNKNOWN as UNKNOWN_TRACK
 from ..labels.tracks import none_can_join, whole_tracks, without_gaps
 from .assignment import OUTLIER
 from .camera_looks import camera_looks, without_looks
-from .crops import Crops
+from .crops import BY_CAMERA, Crops
 from .numbers import UNKNOWN, Earlier, load_earlier, written
 
 __all__ = ["JoinedTo", "JoiningLabeler", "JoiningRule", "Known", "find_rule", "load_known"]
@@ -36,6 +36,9 @@ COMPANY = 30
 """Old images, the nearest to each new one, among which those that are left are clustered."""
 SAME_IMAGE = 0.99
 """Cosine similarity of the features of a file that is as it was; a file with less holds another picture now."""
+NEAR_COPIES = 3
+"""By camera: a file is as it was if so many of the others, and ``SHARE_NEARER`` of them, at most are more like it."""
+SHARE_NEARER = 0.02
 
 
 class Known(NamedTuple):
@@ -185,9 +188,10 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
     identity = earlier.of(saved.paths)
     row_of = {path: row for row, path in enumerate(saved.paths)}
     rows = np.array([row_of.get(path, -1) for path in crops.paths])
-    is_old = rows >= 0
-    same = (crops.features[torch.from_numpy(is_old)] * features[torch.from_numpy(rows[is_old])]).sum(1) >= SAME_IMAGE
-    is_old[is_old] = same.cpu().numpy()
+    is_old, by_camera = rows >= 0, crops.model.endswith(BY_CAMERA)
+    is_old[is_old] = _is_as_it_was(features[torch.from_numpy(rows[is_old])], crops.features, is_old, by_camera)
+    if by_camera:  # by the statistics of now, as those of new images are
+        features[torch.from_numpy(rows[is_old])] = crops.features[torch.from_numpy(is_old)]
     before = np.where(is_old, identity[rows], UNKNOWN)
     if not is_old.any() and Path(folder).resolve() == Path(out).resolve():
         raise InputError(
@@ -203,6 +207,21 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
     names, cameras = np.unique(np.concatenate([then, now]), return_inverse=True)
     then, now = np.split(cameras.reshape(-1), [len(then)])
     return JoinedTo(earlier, Known.of(features, identity, units, then, len(names)), before, now)
+
+
+def _is_as_it_was(then: Tensor, features: Tensor, is_old: np.ndarray, by_camera: bool) -> np.ndarray:
+    """(M,) bool: whether files still hold the picture that (M, D) features were made of.
+
+    Statistics of a camera, and with them the features, move with every image that comes. They leave a picture more like
+    what it was than nearly all others are.
+    """
+    own = (then * features[torch.from_numpy(is_old)]).sum(1)
+    if not by_camera:
+        return (own >= SAME_IMAGE).cpu().numpy()
+    others = features[torch.linspace(0, len(features) - 1, min(ASKED, len(features))).long()]
+    parts = zip(then.split(ROWS_AT_ONCE), own.split(ROWS_AT_ONCE), strict=True)
+    nearer = torch.cat([(rows @ others.T > best[:, None]).sum(1) for rows, best in parts])
+    return (nearer <= NEAR_COPIES + SHARE_NEARER * len(others)).cpu().numpy()
 
 
 def _units(images: Images) -> np.ndarray:

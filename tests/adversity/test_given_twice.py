@@ -1,4 +1,4 @@
-"""What is given twice with different values is refused, or named with the one that counts; nothing is lost in silence."""
+"""What is given twice with different values is refused, or named with the one that counts; nothing is lost."""
 
 import numpy as np
 import pytest

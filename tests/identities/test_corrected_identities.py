@@ -257,6 +257,23 @@ def test_a_file_that_holds_another_picture_now_is_new(tmp_path):
     assert found[0] == found[3 * OF_EACH] and found[1] == 0
 
 
+def test_statistics_of_cameras_may_move_and_a_file_that_holds_another_picture_is_new(tmp_path):
+    people = [person for person in range(PEOPLE) for _ in range(OF_EACH)]
+    old = make_crops(tmp_path, people)._replace(model="a by camera")
+    before = write_identities(tmp_path / "out", old, PseudoLabeler(eps=0.5, k1=10, k2=3)).identity
+    now = old._replace(features=torch.cat([look_of([3], seed=5), old.features[1:]]))
+    moved = normalize(now.features + 0.3 * normalize(torch.randn(now.features.shape[1]), dim=0))
+    assert ((moved * now.features).sum(1) < 0.99).any()
+    now = now._replace(features=moved)
+    joined_to = load_known(tmp_path / "out", now, tmp_path / "new")
+    assert joined_to.before.tolist() == [-2, *before.tolist()[1:]]
+    assert all((row == moved).all(1).any() for row in joined_to.known.features[1:])  # what was seen again, as it is now
+    found = write_identities(tmp_path / "new", now, JoiningLabeler(PseudoLabeler(eps=0.5, k1=10, k2=3), joined_to))
+    assert found.identity[0] == found.identity[3 * OF_EACH]
+    with pytest.raises(InputError, match=r"are of a by camera .* those of the images of a "):
+        load_known(tmp_path / "out", now._replace(model="a"), tmp_path / "new")
+
+
 def test_the_nearest_of_each_identity_and_the_rule_equal_slow_ones():
     features, generator = look_of([0, 1, 2, 3, 4] * 9, noise=0.6), np.random.default_rng(0)
     identity, units = generator.integers(-1, 4, 45) * 2, generator.integers(0, 30, 45)
