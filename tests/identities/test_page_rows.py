@@ -170,8 +170,11 @@ SETTLE = """([data, rows, isMerging]) => {
     for (const row of rows) people.apply(row);
     const said = [window.identityContradiction(data, rows)];
     while (said.at(-1) && said.length < 20) {
-        const [one, other] = said.at(-1).match(/\\d+(?=[.]jpg)/g).map((image) => people.groupOf(Number(image)));
-        const made = answers[isMerging ? "merge" : "apart"](one, other);
+        const [first, last, ...between] = said.at(-1).match(/\\d+(?=[.]jpg)/g).map(Number);
+        const way = [first, ...between, last].map(people.groupOf);
+        const place = way.findIndex((number, step) => step > 0 && number !== way[step - 1]);
+        const made = place < 0 ? answers[isMerging ? "confirm" : "split"]([first])
+            : answers[isMerging ? "merge" : "apart"](way[place - 1], way[place]);
         for (const row of made) people.apply(row);
         rows.push(...made);
         said.push(window.identityContradiction(data, rows));

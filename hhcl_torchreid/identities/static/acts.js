@@ -3,7 +3,7 @@
 
 window.identityActs = ({ data, people, elements, corrections, choice, say, answeredCard, openPair }) => {
   const { groupOf, nameOf } = people;
-  const { count } = elements;
+  const { grouped, count } = elements;
   const PAIRS = { same: "one person", different: "two people" };
   const answers = window.identityAnswers(people);
   const these = (images) => {
@@ -100,7 +100,7 @@ window.identityActs = ({ data, people, elements, corrections, choice, say, answe
     open: async (file) => {
       try {
         const { rows, added } = await corrections.open(file);
-        say(`${file.name}: ${count(rows, "row")}, ${added === rows ? "all" : added.toLocaleString("en")} of them new.`);
+        say(`${file.name}: ${count(rows, "row")}, ${added === rows ? "all" : grouped(added)} of them new.`);
       } catch (error) {
         say(`${file.name} is not opened: ${error.message}.`, true);
       }

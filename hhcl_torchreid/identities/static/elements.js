@@ -28,7 +28,9 @@ window.pageElements = (data, people) => {
   // A number alone would be taken for one of the counts beside it.
   const cameraName = (camera) => data.cameras[camera].replace(/^\d+$/, "camera $&") || "no camera";
   const decimals = (value) => (value === null || Number.isNaN(value) ? "–" : value.toFixed(2));
-  const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+  // As English groups digits; what the browser has for that loads the data of all languages first.
+  const grouped = (number) => String(number).replace(/\B(?=(\d{3})+$)/g, ",");
+  const count = (number, one, many = `${one}s`) => `${grouped(number)} ${number === 1 ? one : many}`;
 
   // How much there is of an identity; of one with a name also its number.
   const facts = ({ number, images, cameras }) => [people.nameGiven(number) && people.numberOf(number),
@@ -106,6 +108,6 @@ window.pageElements = (data, people) => {
   }
 
   return {
-    element, plain, thumbnail, original, cameraName, decimals, count, facts, tile, three, gauge, cameraDot, fileName, button, choices, card,
+    element, plain, thumbnail, original, cameraName, decimals, grouped, count, facts, tile, three, gauge, cameraDot, fileName, button, choices, card,
   };
 };

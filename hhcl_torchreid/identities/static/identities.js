@@ -4,7 +4,7 @@
 window.byIdentity = (data) => {
   const OUTLIER = -1;
   const NOBODY = -2;
-  const group = Int32Array.from(data.identity); // of each image, now
+  const group = new Int32Array(data.identity); // of each image, now
   const groups = new Map(); // number -> the identity
   const links = new Map(); // two images -> the last row about them
   const names = new Map(); // image -> the name it gives its identity, and when it was given
@@ -56,13 +56,21 @@ window.byIdentity = (data) => {
   // ---------------------------------------------------------------- identities
 
   function make(number, members) {
-    const known = members.map((image) => similarityTo(number, image)).filter((value) => value !== null);
+    const cameras = new Set();
+    let [sum, known] = [0, 0];
+    for (const image of members) {
+      cameras.add(data.camera[image]);
+      const value = similarityTo(number, image);
+      if (value === null) continue;
+      sum += value;
+      known += 1;
+    }
     return {
       number,
       version: version += 1,
       images: members,
-      cameras: [...new Set(members.map((image) => data.camera[image]))].sort((a, b) => a - b),
-      tightness: known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null,
+      cameras: [...cameras].sort((a, b) => a - b),
+      tightness: known ? sum / known : null,
     };
   }
 

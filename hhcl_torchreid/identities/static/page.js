@@ -11,7 +11,7 @@
 
   const people = window.byIdentity(data);
   const elements = window.pageElements(data, people);
-  const { element, cameraName } = elements;
+  const { element, grouped, cameraName } = elements;
   const suggestions = window.identitySuggestions(data, people);
   const corrections = window.identityCorrections(data, people, answered);
   const looks = window.pageLooks();
@@ -184,11 +184,11 @@
     const acrossCameras = identities.filter((identity) => identity.cameras.length > 1).length;
     const share = (part, whole) => (whole ? `${Math.round((100 * part) / whole)}%` : "–");
     const summary = [
-      ["images", data.path.length.toLocaleString("en")],
-      ["identities", identities.length.toLocaleString("en")],
+      ["images", grouped(data.path.length)],
+      ["identities", grouped(identities.length)],
       [data.cameras.length === 1 ? "camera" : "cameras", String(data.cameras.length)],
       ["of them at 2 or more cameras", share(acrossCameras, identities.length)],
-      ["outliers", `${outliers.toLocaleString("en")} (${share(outliers, data.path.length)})`],
+      ["outliers", `${grouped(outliers)} (${share(outliers, data.path.length)})`],
     ];
     byId("summary").replaceChildren(...summary.map(([term, value]) =>
       element("div", {}, element("dt", {}, term), element("dd", {}, value))));

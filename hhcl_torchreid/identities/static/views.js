@@ -3,7 +3,7 @@
 
 window.identityViews = (data, people, elements, suggestions, state) => {
   const { OUTLIER, NOBODY, margin, now } = people;
-  const { plain, count } = elements;
+  const { plain, grouped, count } = elements;
   const FILTERS = ["query", "minImages", "spread", "camera", "maxTightness"];
   const PER_PAGE = { identities: 30, hard: 48, outliers: 60, merges: 24, nobody: 60 };
   const LAST = Number.MAX_SAFE_INTEGER; // images come after the questions
@@ -94,13 +94,13 @@ window.identityViews = (data, people, elements, suggestions, state) => {
 
   function statusText(list) {
     const { view } = state();
-    const number = list.length.toLocaleString("en");
+    const number = grouped(list.length);
     const all = {
       identities: people.identities().length,
       hard: people.clustered(),
       outliers: people.imagesOf(OUTLIER).length,
     }[view] ?? list.length;
-    const of = list.length === all ? number : `${number} of ${all.toLocaleString("en")}`;
+    const of = list.length === all ? number : `${number} of ${grouped(all)}`;
     const images = () => list.reduce((sum, identity) => sum + identity.images.length, 0);
     if (view === "identities") return `${of} identities, ${count(images(), "image")}`;
     return {
