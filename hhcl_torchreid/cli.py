@@ -1,6 +1,7 @@
 """The common end of the command-line tools: an exit code for whatever may happen, and one sentence."""
 
 import argparse
+import contextlib
 import errno
 import logging
 import os
@@ -41,7 +42,10 @@ WAYS_OUT = {
     errno.ESTALE: "mount that folder anew",
 }
 ADDRESS_SPACE = 1 << 30
-"""Bytes that libraries take beside what they are loaded to; small runs have crashed with 0.8 GB, and none with 1."""
+"""Bytes that libraries take beside what they are loaded to: 0.6 to 0.9 GB in small runs, which crash with 0.8 at times.
+
+Where there is more than this, what does not fit ends in a sentence of its own.
+"""
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
 
@@ -118,6 +122,7 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
         143 after SIGTERM; 141 where nobody reads the output any more, as in ``| head``; 1 after another process of the
         run has died.
     """
+    _open_outputs()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal may lack letters that file names have
             stream.reconfigure(errors="backslashreplace")
@@ -145,6 +150,13 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
         _let_go(error)
         return _end(2, f"error: {message}")
     return 0
+
+
+def _open_outputs() -> None:
+    """Gives a process that was started without standard output or error (``>&-``) one that goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (as long as the process)
 
 
 def _check_address_space() -> None:
@@ -194,7 +206,8 @@ def _let_go(error: Exception) -> None:
 
 
 def _end(code: int, message: str) -> int:
-    distributed.tell_once(message)
+    with contextlib.suppress(OSError):  # standard error may be on a full disk, and the code says it too
+        distributed.tell_once(message)
     return code
 
 

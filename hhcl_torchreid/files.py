@@ -239,16 +239,20 @@ def writing(path: str | os.PathLike[str], consequence: str = "", option: str = "
 
     Raises:
         InputError: the operating system refused.
+        OSError: too many files are open, which is no matter of a place.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
         # torch.save turns an OSError of its file into a RuntimeError.
         cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        number = getattr(cause, "errno", None)
+        if number in (errno.EMFILE, errno.ENFILE):  # no other folder is a way out
+            raise cause from error
         reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
+        way_out = "raise the limit of a file's size (ulimit -f)" if number == errno.EFBIG else "free some space there"
         raise InputError(
-            f"cannot write {path}: {reason}{consequence}; free some space there or set {option} to a folder that can "
-            "be written"
+            f"cannot write {path}: {reason}{consequence}; {way_out} or set {option} to a folder that can be written"
         ) from error
 
 

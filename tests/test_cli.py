@@ -51,3 +51,13 @@ def test_nobody_reads_the_output_and_a_terminal_lacks_letters():
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (ended.returncode, ended.stdout) == (0, "\\u4eba 141\n")
     assert "Traceback" not in ended.stderr and "BrokenPipe" not in ended.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
+def test_outputs_that_are_closed_or_full(closed):
+    words = [sys.executable, "-c", "import sys, test_cli; sys.exit(test_cli.run_tool(test_cli.fail))"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr + ended.stdout

@@ -132,5 +132,5 @@ def draw_runs(runs: Sequence[FinishedRun], path: str | os.PathLike[str]) -> None
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         axes.legend()
-    with replacing(path, "wb") as file:
+    with replacing(path, "wb", option="--plot") as file:
         figure.savefig(file, dpi=110, format=ending)

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from .. import distributed
 from ..errors import InputError
-from ..files import writing
+from ..files import replacing, writing
 
 __all__ = ["RunFolder"]
 
@@ -81,8 +81,8 @@ class RunFolder:
                 "to another folder"
             ) from None
         try:
-            with writing(self._owner):
-                self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            with replacing(self._owner, is_durable=False) as owner:
+                owner.write(f"process {os.getpid()} on {socket.gethostname()}")
             yield
         finally:
             lock.release()

@@ -1,4 +1,4 @@
-"""What is given twice with different values is refused, or named with the one that counts; nothing is lost."""
+"""What is given twice with other values is refused, or named with the one that counts; none is lost in silence."""
 
 import numpy as np
 import pytest

@@ -53,6 +53,7 @@ ASSIGN = ("assign", "--features", "f.npz", "--root", "crops", "--out", "out")
         ("run/metrics.csv", ("report", "run")),
         ("c.yaml", ("train", "--config-file", "c.yaml")),
         ("data/rendering.json", ("render", "--footage", "data")),
+        ("run/.owner", ("train", "--dry-run", "data.save_dir", "run", "model.load_weights", "none.pth")),
         ("c.csv", (*ASSIGN, "--corrections", "c.csv")),
         ("out/corrections.csv", ASSIGN),
         ("out/corrections.csv", (*ASSIGN[:-1], "new", "--into", "out")),
