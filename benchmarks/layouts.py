@@ -1,4 +1,4 @@
-"""Loads a file of every layout of weights: names matched, difference of features, seconds, memory.
+"""Loads a file of every layout of weights: names matched, difference of features, seconds of a processor, memory.
 
 The files are a network's own weights by the names of each program, so the features after loading must be those before.
 
@@ -35,6 +35,7 @@ class FileOf(NamedTuple):
     """Before all names."""
     outer: str = "state_dict"
     has_neck: bool = True
+    embedding_dim: int = 0
 
 
 FILES = (
@@ -45,8 +46,10 @@ FILES = (
     FileOf("resnet_conv.", "bot/resnet50", "module.", outer=""),
     FileOf("base.", "bot/resnet50", outer=""),
     FileOf("heads.", "fastreid/resnet50", outer="model"),
+    FileOf("heads.bottleneck.1.", "fastreid/resnet50", outer="model", embedding_dim=512),
     FileOf("encoder_q.", "resnet50", "module.", has_neck=False),
     FileOf("base.", "timm/vit_small_patch16_224", outer=""),
+    FileOf("b1.0.", "timm/vit_small_patch16_224", outer=""),
     FileOf("backbone.", "timm/vit_small_patch16_224", "module.", "teacher", has_neck=False),
     FileOf("bottleneck.", "timm/vit_small_patch16_224", "module."),
     FileOf("base.", "vit_small_ics", outer=""),
@@ -75,13 +78,16 @@ def measure(file: FileOf, folder: Path) -> str:
     """One line of the table."""
     layout = next(row for row in LAYOUTS if row.mark == file.mark)
     source, model = (
-        build_model(file.backbone, pretrained=False, bnneck=file.has_neck, image_size=IMAGE_SIZE).eval() for _ in "12"
+        build_model(
+            file.backbone, False, embedding_dim=file.embedding_dim, bnneck=file.has_neck, image_size=IMAGE_SIZE
+        ).eval()
+        for _ in "12"
     )
     path = folder / "weights.pth"
     write(source, layout, file, path)
-    memory, started = PeakMemory(torch.device("cpu")), time.perf_counter()
+    memory, started = PeakMemory(torch.device("cpu")), time.process_time()
     report = load_from(model, load_checkpoint(path), path)
-    seconds, taken = time.perf_counter() - started, memory.bytes()
+    seconds, taken = time.process_time() - started, memory.bytes()
     images = torch.rand(2, 3, *IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
     difference = (model(images) - source(images)).abs().max().item()
     cells = (

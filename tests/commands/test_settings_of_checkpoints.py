@@ -143,6 +143,12 @@ def test_another_size_is_named_by_every_command(checkpoint, crops, data_root, tm
     for command, arguments in commands.items():
         with pytest.warns(UserWarning, match=r"trained with image size \(48, 32\), and is used with \(64, 24\)"):
             assert command.main([*given, *arguments]) == 0
-    told = {**SMALL, "data.root": data_root, "data.save_dir": tmp_path / "log", "data.height": 64}
+    told = {
+        **SMALL,
+        "model.name": "osnet_x0_25",
+        "data.root": data_root,
+        "data.save_dir": tmp_path / "log",
+        "data.height": 64,
+    }
     assert test_command.main(["--weights", str(path), *pairs(told)]) == 0
     assert "is of a network with data.height 48, which this test takes in place of 64" in capsys.readouterr().out
