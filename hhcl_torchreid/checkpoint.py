@@ -40,6 +40,8 @@ MAY_CHANGE = frozenset(
 )
 """Settings that a run may go on with another value of, beside those of ``test``: they change nothing that it learns."""
 
+MOST_INFLATED = 4
+"""Times the size of its file that an archive may unpack to; one that was packed again by hand takes two or so."""
 MOST_PARTS = 10**5
 """Tensors and containers in a checkpoint; those of a run have thousands."""
 
@@ -78,6 +80,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = find_resource(os.fspath(path), "weights")
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: give the path of a checkpoint")
+    _check_inflation(path)
     try:
         with torch.serialization.safe_globals(_harmless_types()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'torch.load' received a zip file that looks like a TorchScript")
@@ -95,6 +98,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path} holds no state dict but a {type(checkpoint).__name__}: give a checkpoint")
     _check_parts(checkpoint, path)
     return checkpoint
+
+
+def _check_inflation(path: str | os.PathLike[str]) -> None:
+    """Stops at an archive that would fill the memory: ``torch.save`` compresses nothing."""
+    inflated = 0
+    # What is no archive, or a broken one, gets its answer where it is read.
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        inflated = sum(part.file_size for part in archive.infolist())
+    if inflated > MOST_INFLATED * os.path.getsize(path):
+        raise InputError(f"{path} is compressed, and unpacks to {inflated:,} bytes: save it anew with torch.save")
 
 
 def _check_parts(checkpoint: dict[Any, Any], path: str | os.PathLike[str]) -> None:

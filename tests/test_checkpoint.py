@@ -1,5 +1,7 @@
 """What a checkpoint holds: the configuration in it, and nothing that takes for ever."""
 
+import zipfile
+
 import pytest
 import torch
 import yaml
@@ -73,3 +75,15 @@ def test_parts_that_would_take_for_ever(tmp_path, part, named):
 def test_one_that_is_none_is_a_sentence(text):
     with pytest.raises(InputError, match=r"^the configuration in model\.pth cannot be read .*train_hhcl\.py wrote$"):
         configuration_in({"config": text}, "model.pth")
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused_unread(tmp_path):
+    path = tmp_path / "bomb.pth"
+    torch.save({"weight": torch.zeros(10**6)}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match=r"bomb.pth is compressed, and unpacks to 4,\d{3},\d{3} bytes: save it anew"):
+        load_checkpoint(path)
