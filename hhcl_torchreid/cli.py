@@ -6,12 +6,14 @@ import errno
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from types import ModuleType
 
 import psutil
+import torch
 
 from . import distributed
 from .errors import InputError, is_out_of_memory
@@ -46,6 +48,7 @@ ADDRESS_SPACE = 1 << 30
 
 Where there is more than this, what does not fit ends in a sentence of its own.
 """
+SMALL_STACK = 1 << 18  # bytes, of threads that do nothing
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
 
@@ -129,6 +132,7 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
     try:
         with shown(level), catch_signals():
             _check_address_space()
+            _check_threads()
             work()
             sys.stdout.flush()
     except InputError as error:
@@ -169,6 +173,28 @@ def _check_address_space() -> None:
             f"the limit of address space leaves {max(0, limit - used) >> 20} MB, in which libraries crash without a "
             f"word: raise it (ulimit -v {(used + ADDRESS_SPACE) >> 10} or more)"
         )
+
+
+def _check_threads() -> None:
+    """Stops where too few threads may be started: OpenMP ends the process without a sentence then, OpenBLAS waits."""
+    count, done = 2 * torch.get_num_threads() + 2, threading.Event()
+    started: list[threading.Thread] = []
+    before = threading.stack_size(SMALL_STACK)
+    try:
+        for _ in range(count):
+            started.append(threading.Thread(target=done.wait, daemon=True))
+            started[-1].start()
+    except RuntimeError:
+        raise InputError(
+            f"no more than {len(started) - 1} of {count} threads can be started: raise the limit of processes "
+            "(ulimit -u), or set OMP_NUM_THREADS to fewer"
+        ) from None
+    finally:
+        done.set()
+        threading.stack_size(before)
+        for thread in started:
+            if thread.ident is not None:
+                thread.join()
 
 
 def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:
