@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -61,3 +62,21 @@ def test_outputs_that_are_closed_or_full(closed):
         ["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True, check=False, env=environment
     )
     assert ended.returncode == 2 and "Traceback" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.parametrize("allowed", [0, 3])
+def test_too_few_threads_are_said_before_libraries_hang(monkeypatch, capsys, allowed):
+    started, start = [], threading.Thread.start
+
+    def start_where_allowed(thread):  # as the operating system refuses, which asks no privileged user
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_where_allowed)
+    ran = []
+    assert run_tool(lambda: ran.append(True)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: no more than {allowed} of ") and "ulimit -u" in error and error.count("\n") == 1
+    assert not ran and not any(thread.is_alive() for thread in started)

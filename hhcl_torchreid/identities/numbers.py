@@ -126,7 +126,7 @@ def load_names(folder: str | Path) -> dict[int, str]:
         return {}
     try:
         with open(path, encoding="utf-8", newline="", opener=ordinary) as file:
-            return _mapping((_number_in(row), text_in(row["name"])) for row in csv.DictReader(file, strict=True))
+            return _mapping((_number_in(row), _name_in(row)) for row in csv.DictReader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} is no table of names that this program wrote ({_reason(error)}): move it away"
@@ -151,6 +151,12 @@ def _number_in(row: Mapping[str, str]) -> int:
     if not 0 <= number < LARGEST:
         raise ValueError(f"identity {number}")
     return number
+
+
+def _name_in(row: Mapping[str, str | None]) -> str:
+    if (name := row["name"]) is None:
+        raise ValueError("a row without a name")
+    return text_in(name)
 
 
 def keep_numbers(labels: Tensor, before: np.ndarray, next_identity: int) -> tuple[Tensor, int]:

@@ -16,7 +16,7 @@ def test_a_table_has_mean_spread_and_every_map():
     head, _, plain, start = cameras.table({"plain": runs, "start": [{"mAP": 0.123, "rank1": 0.2}]}).splitlines()
     assert head.count("|") == plain.count("|") == start.count("|")
     cells = [cell.strip() for cell in plain.split("|")[1:-1]]
-    assert cells == ["plain", "30.0 ± 14.1", "50.0 ± 0.0", "", "50 ± 35", "", "20.0, 40.0"]
+    assert cells == ["plain", "30.0 ± 14.1", "50.0 ± 0.0", "", "", "50 ± 35", "", "20.0, 40.0"]
     assert start.split("|")[2].strip() == "12.3"
 
 
