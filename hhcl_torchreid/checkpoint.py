@@ -79,7 +79,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = find_resource(os.fspath(path), "weights")
     if not os.path.isfile(path):
-        raise InputError(f"{path} does not exist: give the path of a checkpoint")
+        what = "is no ordinary file" if os.path.lexists(path) else "does not exist"
+        raise InputError(f"{path} {what}: give the path of a checkpoint")
     _check_inflation(path)
     try:
         with torch.serialization.safe_globals(_harmless_types()), warnings.catch_warnings():

@@ -1,5 +1,6 @@
 """What a checkpoint holds: the configuration in it, and nothing that takes for ever."""
 
+import os
 import zipfile
 
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from hhcl_torchreid.checkpoint import configuration_in, load_checkpoint
 from hhcl_torchreid.config import get_default_config, load_config
 from hhcl_torchreid.errors import InputError
+from hhcl_torchreid.features.saved import load_features
 
 
 def test_what_was_dumped_comes_back():
@@ -87,3 +89,18 @@ def test_an_archive_that_would_fill_the_memory_is_refused_unread(tmp_path):
             archive.writestr(name, content)
     with pytest.raises(InputError, match=r"bomb.pth is compressed, and unpacks to 4,\d{3},\d{3} bytes: save it anew"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize(("read", "wanted"), [(load_checkpoint, "a checkpoint"), (load_features, "an earlier")])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "lost link", "nothing"])
+def test_what_is_no_file_is_not_said_to_be_missing(tmp_path, read, wanted, kind):
+    path = tmp_path / "weights"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "lost link":
+        path.symlink_to(tmp_path / "gone")
+    words = "does not exist" if kind == "nothing" else "is no ordinary file"
+    with pytest.raises(InputError, match=f"weights {words}: give .*{wanted}"):
+        read(path)

@@ -115,7 +115,8 @@ def open_arrays(path: str | os.PathLike[str]) -> Iterator[Mapping[str, np.ndarra
         InputError: no such file, another kind of file, or an array that is not there.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{path} does not exist: give the features.npz of an earlier assignment")
+        what = "is no ordinary file" if os.path.lexists(path) else "does not exist"
+        raise InputError(f"{path} {what}: give the features.npz of an earlier assignment")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             yield arrays
