@@ -300,7 +300,7 @@ class ImageHHCLEngine(RetrievalEngine):
     def _make_labels(self, features: Tensor) -> Tensor:
         """Pseudo labels on the CPU, which also judge the model that they come from."""
         labels_before = self.labels if self.history.had_clusters else None
-        aligned = self._by_camera(features)
+        aligned = features if isinstance(self.labeler, TrueLabels) else self._by_camera(features)
         labels, found, sizes = label_epoch(self.labeler, aligned, self.images, self.epoch + 1, labels_before)
         self.history.current |= sizes | camera_agreement(found, self.images.cameras)
         if not isinstance(self.labeler, TrueLabels):
