@@ -189,27 +189,28 @@ class ImageHHCLEngine(RetrievalEngine):
         with self.folder.locked(), libraries_writing(save_dir):
             if test_only or (self.resumed and start_epoch >= max_epoch):
                 self.test(visrank=visrank, rerank=rerank, **test_settings)
-                return
-            self.writer = self.writer or make_writer(self.folder)
-            started = time.monotonic()
-            self.start_epoch, self.max_epoch, self.epoch = start_epoch, max_epoch, start_epoch
-            if not self.resumed:
-                self._test_before(test_settings)
-            logger.info("=> Start training")
-            for self.epoch in range(start_epoch, max_epoch):
-                self.train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
-                done = self.epoch + 1
-                if done < max_epoch and done >= start_eval and eval_freq > 0 and done % eval_freq == 0:
-                    self.save_model(self.epoch, self._measure(test_settings), save_dir)
-                elif done < max_epoch:
-                    self._save(self.folder.last_checkpoint)
-            if max_epoch > 0:
-                logger.info("=> Final test")
-                self.save_model(self.epoch, self._measure({**test_settings, "visrank": visrank}), save_dir)
-            tell_callbacks(self.callbacks, self.history.lines)
-            logger.info(f"Elapsed {timedelta(seconds=round(time.monotonic() - started))}")
-            self.writer.close()
-            reports.draw_run(self.folder, self.store, self.labels, self.images.cameras.numpy(), self.test_loader)
+            else:
+                self.writer = self.writer or make_writer(self.folder)
+                started = time.monotonic()
+                self.start_epoch, self.max_epoch, self.epoch = start_epoch, max_epoch, start_epoch
+                if not self.resumed:
+                    self._test_before(test_settings)
+                logger.info("=> Start training")
+                for self.epoch in range(start_epoch, max_epoch):
+                    self.train(print_freq=print_freq, fixbase_epoch=fixbase_epoch, open_layers=open_layers)
+                    done = self.epoch + 1
+                    if done < max_epoch and done >= start_eval and eval_freq > 0 and done % eval_freq == 0:
+                        self.save_model(self.epoch, self._measure(test_settings), save_dir)
+                    elif done < max_epoch:
+                        self._save(self.folder.last_checkpoint)
+                if max_epoch > 0:
+                    logger.info("=> Final test")
+                    self.save_model(self.epoch, self._measure({**test_settings, "visrank": visrank}), save_dir)
+                tell_callbacks(self.callbacks, self.history.lines)
+                logger.info(f"Elapsed {timedelta(seconds=round(time.monotonic() - started))}")
+                self.writer.close()
+            if not test_only:  # a run that is done may have been ended before
+                reports.draw_run(self.folder, self.store, self.labels, self.images.cameras.numpy(), self.test_loader)
 
     def _test_before(self, test_settings: dict[str, Any]) -> None:
         """Writes the first line of ``metrics.csv``, the model as it is, and a checkpoint to resume from."""

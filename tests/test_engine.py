@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -375,3 +377,18 @@ def test_a_model_of_another_making_is_named(make_datamanager, adapt, named):
     model = build_model("shufflenet_v2_x0_5", pretrained=False)
     with pytest.raises(InputError, match=named):
         ImageHHCLEngine(make_datamanager(), adapt(model), torchreid.optim.build_optimizer(model))
+
+
+def test_a_run_that_was_ended_before_its_pictures_draws_them_when_it_is_resumed(make_engine, untested, tmp_path):
+    make_engine(untested, iters=1).run(save_dir=str(tmp_path), max_epoch=1)
+    picture = tmp_path / "clusters.png"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".clusters.png.{ended.pid}.tmp").write_bytes(drawn[:100])
+    engine = make_engine(untested, iters=1)
+    done = engine.resume(str(tmp_path / "model" / "model-last.pth.tar"))
+    engine.run(save_dir=str(tmp_path), start_epoch=done, max_epoch=1)
+    assert picture.read_bytes() == drawn
+    assert not list(tmp_path.glob(".*.tmp"))
