@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
     """
     with open_arrays(path) as arrays:
         features, paths = (np.asarray(arrays[name]) for name in ("features", "paths"))  # bytes are no array
+        _check_letters(paths)
         model = str(arrays["model"]) if "model" in arrays else ""
         next_identity = int(arrays["next_identity"]) if "next_identity" in arrays else 0
     if features.ndim != 2 or features.dtype.kind != "f" or paths.dtype.kind != "U" or paths.shape != (len(features),):
@@ -85,6 +87,14 @@ def load_features(path: str | os.PathLike[str]) -> SavedFeatures:
             "must be one row of floating-point numbers for each path"
         )
     return SavedFeatures(torch.from_numpy(features.astype(np.float32)), paths.tolist(), model, next_identity)
+
+
+def _check_letters(names: np.ndarray) -> None:
+    """Stops at numbers that are no letters: Python makes text of them that it then fails over."""
+    if names.dtype.kind == "U" and names.nbytes:
+        numbers = np.ascontiguousarray(names).view(np.dtype(np.uint32).newbyteorder(names.dtype.byteorder))
+        if numbers.max() > sys.maxunicode:
+            raise ValueError("numbers that are no letters")
 
 
 def load_settings(path: str | os.PathLike[str]) -> dict[str, Any]:

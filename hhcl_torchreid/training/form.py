@@ -1,6 +1,6 @@
 """Whether what stands in a checkpoint is of the form that a run has: what was changed by hand may be anything."""
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +36,7 @@ def check_form(name: str, own: Any, stored: Any) -> None:
         fits = isinstance(stored, Tensor) and stored.shape == own.shape and stored.dtype == own.dtype
         _check(name, fits and not stored.is_meta, stored)
     elif own is None or isinstance(own, (int, float)):
-        is_number = isinstance(stored, (int, float)) and math.isfinite(stored)
+        is_number = isinstance(stored, (int, float)) and abs(stored) <= sys.float_info.max
         _check(name, is_number or (stored is None and own is None), stored)
     else:
         _check(name, isinstance(stored, type(own)), stored)
@@ -57,6 +57,8 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, stored: Any) -> None
     for number, (group, other) in enumerate(groups):
         form = {key: value for key, value in group.items() if key != "params"}
         check_form(f"optimizer.param_groups[{number}]", {**form, "foreach": None, "fused": None}, other)
+        captures = other.get("capturable", False) == group.get("capturable", False)  # for CUDA graphs alone
+        _check(f"optimizer.param_groups[{number}].capturable", captures, other.get("capturable"))
         missing = {*form, "params"} - other.keys() - {"initial_lr", "decoupled_weight_decay"}
         _check(f"optimizer.param_groups[{number}]", not missing, other)
     weights = dict(enumerate(weight for group in optimizer.param_groups for weight in group["params"]))

@@ -102,6 +102,13 @@ def test_missing_and_odd_values_of_a_key(whole, tmp_path, key):
         refused_or_goes_on({**whole, key: value}, tmp_path / "last.pth")
 
 
+@pytest.mark.parametrize(("key", "value"), [("capturable", True), ("lr", 10**400), ("lr", -(10**400))])
+def test_settings_of_an_optimizer_that_it_cannot_step_with(whole, tmp_path, key, value):
+    checkpoint = copy.deepcopy(whole)
+    checkpoint["optimizer"]["param_groups"][0][key] = value
+    assert not refused_or_goes_on(checkpoint, tmp_path / "last.pth")
+
+
 def test_odd_values_anywhere_inside(whole, tmp_path):
     values = itertools.cycle((None, "word", torch.zeros(3), {}, ...))
     for place in places(whole):

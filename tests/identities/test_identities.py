@@ -153,6 +153,17 @@ def test_a_file_that_holds_no_features(tmp_path, write, named):
     assert "features.npz" in str(error.value)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_paths_that_are_no_text_are_refused(tmp_path, order):
+    paths = np.array(["a.jpg", "b.jpg"]).astype(f"{order}U5")
+    np.savez(tmp_path / "features.npz", features=np.eye(2, dtype=np.float32), paths=paths)
+    assert load_features(tmp_path / "features.npz").paths == ["a.jpg", "b.jpg"]
+    paths.view(f"{order}u4")[6] = 0x7FFFFFFF
+    np.savez(tmp_path / "features.npz", features=np.eye(2, dtype=np.float32), paths=paths)
+    with pytest.raises(InputError, match="cannot be read as features"):
+        load_features(tmp_path / "features.npz")
+
+
 def test_the_lines_for_each_eps_equal_separate_clusterings():
     features = torch.cat([people(), random_features(40, 32)])
     values = [0.7, 0.2, 0.4]
