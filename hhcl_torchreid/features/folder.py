@@ -19,9 +19,13 @@ from ..files import expanded, replacing
 from .extractor import FeatureExtractor
 from .saved import open_arrays
 
-__all__ = ["FolderFeatures", "beside", "by_camera_in_folder", "features_of_folder"]
+__all__ = ["BY_CAMERA", "FolderFeatures", "beside", "by_camera_in_folder", "features_of_folder"]
 
 logger = logging.getLogger(__name__)
+
+
+BY_CAMERA = "features-by-camera"
+"""The kind of features that :func:`by_camera_in_folder` keeps."""
 
 
 class FolderFeatures(NamedTuple):
@@ -138,18 +142,18 @@ def by_camera_in_folder(
     """
     if not num_batches:
         return features
-    names = sorted(set(cameras))
-    if len(names) < 2:
+    number_of = {name: number for number, name in enumerate(sorted(set(cameras)))}
+    if len(number_of) < 2:
         logger.warning("=> All images are of one camera, or of unknown ones: camera_bn has no effect")
     of_files = [(os.fspath(path), *_state(path), camera) for path, camera in zip(paths, cameras, strict=True)]
     fingerprint = hashlib.sha256(os.fsencode(repr((_digest(extractor), num_batches, of_files)))).hexdigest()
-    places = _places(expanded(folder), "features-by-camera")
+    places = _places(expanded(folder), BY_CAMERA)
     for place in places:
         with contextlib.suppress(InputError), open_arrays(place) as arrays:
             kept = torch.from_numpy(np.asarray(arrays["features"]))
             if str(arrays["made_of"]) == fingerprint and kept.shape == features.shape:
                 return check_features(kept).to(features.device)
-    numbers = torch.tensor([names.index(camera) for camera in cameras])
+    numbers = torch.tensor([number_of[camera] for camera in cameras])
     found = extractor.by_camera(paths, features, numbers, num_batches)
     if found is not features:
         _write_first(places, {"features": check_features(found).cpu().numpy(), "made_of": np.array(fingerprint)})

@@ -12,7 +12,7 @@ import torch
 from ..data.corrections import CORRECTIONS, Correction, latest, read_corrections, write_corrections
 from ..data.tracks import Sighting, find_sightings
 from ..errors import InputError
-from ..features.folder import beside
+from ..features.folder import BY_CAMERA, beside
 from ..features.saved import load_features, load_settings, save_features
 from ..files import csv_text, expanded, ordinary, replacing, visible, writing
 from .assignment import compare_with_centroids
@@ -122,7 +122,8 @@ def _report(number: int, gone: Sequence[str], num_missing: int, folder: Path, ro
         *([missing] if num_missing else []),
         "Not reached, and yours to delete:",
         *(f"  {visible(root / path)}" for path in gone),
-        f"  {beside(root)} (or a file in the cache folder): features, which the next assignment makes anew",
+        f"  {beside(root)} and {beside(root, BY_CAMERA)} (or files in the cache folder): features, which the next "
+        "assignment makes anew",
         "  answers that browsers keep of the page, copies, backups, other folders of results, and models trained on "
         "these images",
     ]

@@ -551,7 +551,7 @@ def test_a_person_is_forgotten_everywhere(call, tmp_path, root):
     assert len(list((out / "page" / "thumbnails").rglob("*.jpg"))) == 40
     for path in root.rglob("02_*.jpg"):
         assert str(path) in output
-    assert "crops.features.npz" in output and "Not reached" in output
+    assert "crops.features.npz" in output and "crops.features-by-camera.npz" in output and "Not reached" in output
     # Its number stays unused, also of the highest.
     highest = str(max(map(int, identities_in(out).values())))
     assert call(features=None, forget=highest)[0] == 0
