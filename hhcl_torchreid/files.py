@@ -18,6 +18,7 @@ from .errors import InputError
 __all__ = [
     "FORMULA",
     "FULL_DISK",
+    "as_in_tables",
     "check_folder",
     "csv_text",
     "expanded",
@@ -64,7 +65,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
         cells = [_cell(value) for value in row]
         writer = quoted if any("\r" in str(cell) for cell in cells) else plain
         writer.writerow(cells)
-    return text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
+    return as_in_tables(text.getvalue())
 
 
 def _cell(value: Any) -> Any:
@@ -73,6 +74,11 @@ def _cell(value: Any) -> Any:
     if isinstance(value, PurePath):
         return f"./{text}"
     return text if _is_number(text) else f"'{text}"
+
+
+def as_in_tables(text: str) -> str:
+    """Gives text as tables can write it: bytes that are no Unicode as backslash escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_in(cell: str) -> str:

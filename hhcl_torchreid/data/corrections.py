@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import InputError
-from ..files import csv_text, ordinary, replacing, text_in, visible
+from ..files import as_in_tables, csv_text, ordinary, replacing, text_in, visible
 
 __all__ = [
     "ANSWERS",
@@ -161,7 +161,7 @@ def still_there(
     corrections: Sequence[Correction], paths: Collection[str], root: str | os.PathLike[str]
 ) -> list[Correction]:
     """Keeps the answers about images that are there; arguments as for :func:`on_paths`, which refuses the others."""
-    written = {path.encode("utf-8", "backslashreplace").decode() for path in paths}
+    written = set(map(as_in_tables, paths))
     return [
         given
         for given in corrections
@@ -182,7 +182,7 @@ def on_paths(
     Raises:
         InputError: an image that is not there.
     """
-    written = {path.encode("utf-8", "backslashreplace").decode(): path for path in paths}
+    written = {as_in_tables(path): path for path in paths}
     found = [
         given._replace(path=written.get(given.path, given.path), other=written.get(given.other, given.other))
         for given in corrections

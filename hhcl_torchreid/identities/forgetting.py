@@ -14,7 +14,7 @@ from ..data.tracks import Sighting, find_sightings
 from ..errors import InputError
 from ..features.folder import BY_CAMERA, beside
 from ..features.saved import load_features, load_settings, save_features
-from ..files import csv_text, expanded, ordinary, replacing, visible, writing
+from ..files import as_in_tables, csv_text, expanded, ordinary, replacing, visible, writing
 from .assignment import compare_with_centroids
 from .crops import Crops
 from .numbers import load_earlier, load_names
@@ -95,7 +95,7 @@ def _forget_answers(path: Path, gone: Sequence[str]) -> list[Correction]:
     """Leaves the answers about others, and gives them."""
     if not os.path.lexists(path):
         return []
-    written = {image.encode("utf-8", "backslashreplace").decode() for image in gone}
+    written = set(map(as_in_tables, gone))
     stay = [given for given in read_corrections(path) if not written & {given.path, given.other}]
     write_corrections(path, stay)
     return stay

@@ -14,13 +14,14 @@ from ..clustering.centroids import cluster_members, cluster_sums
 from ..clustering.neighbors import check_features
 from ..errors import InputError
 from ..features.saved import load_features
+from ..files import as_in_tables
 from ..labels import Images, Labeler
 from ..labels.base import UNKNOWN as UNKNOWN_TRACK
 from ..labels.tracks import none_can_join, whole_tracks, without_gaps
 from .assignment import OUTLIER
 from .camera_looks import camera_looks, without_looks
 from .crops import BY_CAMERA, Crops
-from .numbers import UNKNOWN, Earlier, load_earlier, written
+from .numbers import UNKNOWN, Earlier, load_earlier
 
 __all__ = ["JoinedTo", "JoiningLabeler", "JoiningRule", "Known", "find_rule", "load_known"]
 
@@ -182,7 +183,7 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
             f"the features in {folder} are of {theirs} ({saved.features.shape[1]} numbers an image), those of the "
             f"images of {ours} ({crops.features.shape[1]}): give --weights of the same model, or assign all anew"
         )
-    if sorted(map(written, saved.paths)) != sorted(earlier.identity):
+    if sorted(map(as_in_tables, saved.paths)) != sorted(earlier.identity):
         raise InputError(f"identities.csv and features.npz in {folder} are not of the same images: assign all anew")
     features = check_features(saved.features).to(crops.features.device)
     identity = earlier.of(saved.paths)
@@ -202,7 +203,7 @@ def load_known(folder: str | os.PathLike[str], crops: Crops, out: str | os.PathL
     units[rows[is_old]] = _units(crops.images)[is_old]
     if len(np.unique(identity[identity >= 0])) < 2:
         raise InputError(f"{folder} holds no two identities to tell apart: assign all images anew")
-    then, now = earlier.cameras_of(saved.paths), np.array([written(name) for name in crops.cameras], object)
+    then, now = earlier.cameras_of(saved.paths), np.array([as_in_tables(name) for name in crops.cameras], object)
     then[rows[is_old]] = now[is_old]
     names, cameras = np.unique(np.concatenate([then, now]), return_inverse=True)
     then, now = np.split(cameras.reshape(-1), [len(then)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..features.saved import open_arrays
-from ..files import csv_text, ordinary, replacing, text_in, visible, writing
+from ..files import as_in_tables, csv_text, ordinary, replacing, text_in, visible, writing
 from .assignment import OUTLIER
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "load_names",
     "table_of_changes",
     "write_changes",
-    "written",
 ]
 
 UNKNOWN = -2
@@ -56,16 +55,11 @@ class Earlier(NamedTuple):
 
     def of(self, paths: Sequence[str]) -> np.ndarray:
         """(N,) int64, the identities that images had; -1 for outliers, -2 for new images."""
-        return np.array([self.identity.get(written(path), UNKNOWN) for path in paths], np.int64)
+        return np.array([self.identity.get(as_in_tables(path), UNKNOWN) for path in paths], np.int64)
 
     def cameras_of(self, paths: Sequence[str]) -> np.ndarray:
         """(N,) names of cameras, as tables can write them; empty for new images."""
-        return np.array([self.camera.get(written(path), "") for path in paths], object)
-
-
-def written(text: str) -> str:
-    """Gives text as tables can write it: bytes that are no Unicode as backslash escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+        return np.array([self.camera.get(as_in_tables(path), "") for path in paths], object)
 
 
 class Change(NamedTuple):

@@ -23,7 +23,7 @@ from ..data.corrections import (
     write_corrections,
 )
 from ..errors import InputError
-from ..files import ordinary
+from ..files import as_in_tables, ordinary
 from .page import DATA, page_script, read_page
 
 __all__ = ["ReviewServer"]
@@ -77,7 +77,7 @@ class _Result:
 
     def _cell(self, image: int) -> str:
         """The path of an image as tables have it; empty for none."""
-        return self.paths[image].encode("utf-8", "backslashreplace").decode() if image >= 0 else ""
+        return as_in_tables(self.paths[image]) if image >= 0 else ""
 
     @property
     def _root(self) -> Path:
