@@ -111,14 +111,13 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
     """
     k = min(k, len(gallery))
     memory_budget = memory_budget or default_budget(gallery.device, MEMORY_BUDGET_ON_CPU)
-    if gallery.is_cuda or not _has_faiss():
-        if len(queries) >= MANY and has_matrix_units(gallery):
+    is_screened = len(queries) >= MANY and has_matrix_units(gallery)
+    if is_screened or gallery.is_cuda or not _has_faiss():
+        if is_screened:
             rows, search_block = _screened(queries, gallery, k, memory_budget)
         else:
-            rows, search_block = (
-                rows_at_once(gallery, k, memory_budget),
-                partial(torch_block, queries, gallery, k, None),
-            )
+            rows = rows_at_once(gallery, k, memory_budget)
+            search_block = partial(torch_block, queries, gallery, k, None)
         blocks = map_blocks(len(queries), rows, search_block, "the search") or [search_block(0, 0)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     else:
@@ -166,7 +165,8 @@ def search(
     if memory_budget is None:
         memory_budget = default_budget(features.device, MEMORY_BUDGET_ON_CPU)
     if backend == "auto":
-        backend = "torch" if features.is_cuda or not _has_faiss() else "faiss"
+        is_torch = features.is_cuda or has_matrix_units(features) or not _has_faiss()
+        backend = "torch" if is_torch else "faiss"
     first, last = (rows.start, rows.stop) if rows else (0, len(features))
     logger.debug(f"{backend} searches {k} neighbours of {last - first} of {tuple(features.shape)} on {features.device}")
     if backend == "faiss" and not features.is_cuda:
@@ -194,14 +194,20 @@ def _block_search(
     rows = rows_at_once(features, k, memory_budget)
     if backend == "faiss":
         return rows, partial(_faiss_block, _gpu_resources(), features, k)
-    if lowest is None and has_matrix_units(features):
-        return _screened(features, features, k, memory_budget)
+    if has_matrix_units(features):
+        return _screened(features, features, k, memory_budget, lowest)
     return rows, partial(torch_block, features, features, k, lowest)
 
 
-def _screened(queries: Tensor, gallery: Tensor, k: int, memory_budget: int) -> tuple[int, BlockSearch]:
+def _screened(
+    queries: Tensor, gallery: Tensor, k: int, memory_budget: int, lowest: Tensor | None = None
+) -> tuple[int, BlockSearch]:
     screen = HalfPrecisionScreen(gallery, k)
-    return rows_within(memory_budget, screen.bytes_per_row), lambda start, stop: screen.nearest(queries[start:stop])
+
+    def search_block(start: int, stop: int) -> tuple[Tensor, Tensor]:
+        return screen.nearest(queries[start:stop], None if lowest is None else lowest[start:stop])
+
+    return rows_within(memory_budget, screen.bytes_per_row), search_block
 
 
 def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> int:

@@ -1,24 +1,31 @@
 """Exact nearest neighbours at the speed of matrix units, which multiply numbers of half precision."""
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from .blocks import rows_within
+from .precision import cpu_has_matrix_units
 from .selection import largest_in_rows
 
 __all__ = ["HalfPrecisionScreen", "has_matrix_units"]
 
-MORE_CANDIDATES = 16  # than neighbours: so many may be as near as the last of those, for all that halves can tell
-SMALLEST_GALLERY = 16384  # below, comparing the candidates takes as long as float32 products of all
-ROWS_AT_ONCE = 4096
-BYTES_OF_PAIRS = 1 << 30  # that candidates' rows may take, beside a block of similarities
+# Candidates beyond the k nearest: so many may be as near as the last of those, for all that halves can tell.
+MORE_CANDIDATES = {torch.float16: 16, torch.bfloat16: 34}
+FARTHEST_CANDIDATES = 16
+# Below, comparing the candidates takes as long as float32 products of all.
+SMALLEST_ON_GPU, SMALLEST_ON_CPU = 16384, 8192
+ROWS_AT_ONCE = 1024
+BYTES_OF_PAIRS = 1 << 30  # that candidates' rows may take on a GPU, beside a block of similarities
 SLACK = 1.01  # for the rounding of the bound itself
 
 
 def has_matrix_units(gallery: Tensor) -> bool:
     """Whether products of half-precision numbers are many times faster than others where the ``(N, D)`` rows are."""
-    is_large = len(gallery) >= SMALLEST_GALLERY
-    return is_large and gallery.is_cuda and torch.cuda.get_device_capability(gallery.device) >= (7, 0)
+    if gallery.is_cuda:
+        return len(gallery) >= SMALLEST_ON_GPU and torch.cuda.get_device_capability(gallery.device) >= (7, 0)
+    return len(gallery) >= SMALLEST_ON_CPU and cpu_has_matrix_units()
 
 
 class HalfPrecisionScreen:
@@ -26,11 +33,13 @@ class HalfPrecisionScreen:
 
     Let a row a be rounded to â, and δ(a) be the length of what that took. The similarity of a and b then strays from
     that of their halves by at most δ(a) |b| + |â| δ(b) (Cauchy-Schwarz). Matrix units multiply halves exactly and add
-    the D products in float32, cutting each sum off; D 2⁻²² |â| |b̂| bounds that twice over. The result's rounding to a
-    half takes 2⁻¹¹ of it. With B the sum of the three, no column whose rounded similarity is more than 2 B below the
-    k-th largest one can be among the k most similar. Of every row the k + 16 columns of the largest rounded
-    similarities are taken; where the last of those is not below that limit, the candidates come from float32 products
-    instead. All candidates are then compared by inner products in float64.
+    the D products in float32, a GPU's cutting each sum off, a CPU's rounding it; D 2⁻²² |â| |b̂| bounds that twice over.
+    The result's rounding to a half takes u of it, 2⁻¹¹ in fp16 and 2⁻⁸ in bf16. With B the sum of the three, no column
+    whose rounded similarity is more than 2 B below the k-th largest one can be among the k most similar. Of every row a
+    few more than k columns of the largest rounded similarities are taken (46 for 30 neighbours in fp16, on a GPU; 64 in
+    bf16, on a CPU); where the last of those is not below that limit, the candidates come from float32 products instead.
+    The candidates are then compared by inner products of the rows as they were: in float64 on a GPU; on a CPU in
+    float32, and there only those above the limit.
 
     Args:
         gallery (Tensor): (N, D) float32 rows of about unit length.
@@ -41,13 +50,14 @@ class HalfPrecisionScreen:
 
     References:
         Fasi, Higham, Mikaitis, Pranesh: Numerical behavior of NVIDIA tensor cores, PeerJ Computer Science 2021, for
-        exact products and sums that are cut off.
+        exact products and sums that are cut off. Intel 64 and IA-32 Architectures Software Developer's Manual,
+        TDPBF16PS, for sums that are rounded.
     """
 
     def __init__(self, gallery: Tensor, k: int) -> None:
         self.gallery, self.k = gallery, k
-        self.num_candidates = min(k + MORE_CANDIDATES, len(gallery))
         self.halves, lengths, lost = _halve(gallery)
+        self.num_candidates = min(k + MORE_CANDIDATES[self.halves.dtype], len(gallery))
         self._longest, self._most_lost = lengths.max(), lost.max()
         self.rows_in_float32 = 0
         self._pays = True
@@ -58,44 +68,61 @@ class HalfPrecisionScreen:
         size = len(self.gallery)
         return 2 * size + 40 * int((self.num_candidates * size) ** 0.5)
 
-    def nearest(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def nearest(self, rows: Tensor, lowest: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The ``k`` most similar rows of the gallery.
 
         Args:
             rows: ``(R, D)`` float32 rows of about unit length.
+            lowest: ``(R,)`` float32, to be filled with the similarity of the least similar row of the gallery; None
+                where nobody asks for it.
 
         Returns:
-            ``(R, k)`` int64 row numbers of the gallery and float64 inner products, the most similar first, equal ones
-            in the order of their numbers.
+            ``(R, k)`` int64 row numbers of the gallery and inner products (float64 on a GPU, float32 on a CPU), the
+            most similar first, equal ones in the order of their numbers.
         """
-        columns, is_certain = self._screen(rows)
+        if not self._pays:  # neither will it for other rows of such a gallery
+            candidates = torch.zeros(len(rows), self.num_candidates, dtype=torch.int64, device=rows.device)
+            may_be = torch.ones_like(candidates, dtype=torch.bool)
+            is_certain = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        else:
+            candidates, may_be, is_certain = self._screen(rows, lowest)
         failed = (~is_certain).nonzero().squeeze(1)
         for part in failed.split(max(1, len(rows) // 4)):  # as float32 takes more room
-            columns[part] = largest_in_rows(rows[part] @ self.gallery.T, self.num_candidates)[0]
+            similarities = rows[part] @ self.gallery.T
+            candidates[part], may_be[part] = largest_in_rows(similarities, self.num_candidates)[0], True
+            if lowest is not None:
+                lowest[part] = similarities.amin(dim=1)
         self.rows_in_float32 += len(failed)
         self._pays = 2 * len(failed) <= len(rows)
-        columns = columns.sort(dim=1).values
-        similarities, order = self._exactly(rows, columns).sort(dim=1, descending=True, stable=True)
-        return columns.gather(1, order[:, : self.k]), similarities[:, : self.k]
+        candidates, order = candidates.sort(dim=1)
+        similarities = self._compare(rows, candidates, may_be.gather(1, order))
+        similarities, order = similarities.sort(dim=1, descending=True, stable=True)
+        return candidates.gather(1, order[:, : self.k]), similarities[:, : self.k]
 
-    def _screen(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The (R, k + 16) candidates, and whether they hold the nearest for certain."""
-        if not self._pays:  # neither will it for other rows of such a gallery
-            shape = (len(rows), self.num_candidates)
-            nothing = torch.zeros(shape, dtype=torch.int64, device=rows.device)
-            return nothing, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    def _screen(self, rows: Tensor, lowest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The (R, C) candidates, which of them may be among the nearest, and (R,) whether no others may."""
         halves, lengths, lost = _halve(rows)
-        columns, rounded = largest_in_rows(_product(halves, self.halves), self.num_candidates)
-        rounded = rounded.float()
-        kth, last = rounded[:, self.k - 1], rounded[:, -1]
         own, others = lengths + lost, self._longest + self._most_lost
-        bound = lost * self._longest + own * self._most_lost
-        bound += rows.shape[1] * 2**-22 * own * others
-        bound += torch.finfo(halves.dtype).eps / 2 * torch.maximum(kth.abs(), last.abs())
-        is_certain = last < kth - 2 * SLACK * bound
-        return columns, is_certain | (self.num_candidates == len(self.gallery))
+        strays = lost * self._longest + own * self._most_lost + rows.shape[1] * 2**-22 * own * others
+        products = _product(halves, self.halves)
+        candidates, rounded = largest_in_rows(products, self.num_candidates)
+        may_be, is_certain = _told_apart(rounded, self.k, strays, len(self.gallery))
+        if lowest is not None:
+            count = min(FARTHEST_CANDIDATES, len(self.gallery))
+            farthest, rounded = largest_in_rows(products.neg_(), count)
+            may_be_lowest, is_lowest = _told_apart(rounded, 1, strays, len(self.gallery))
+            farthest, order = farthest.sort(dim=1)
+            similarities = self._compare(rows, farthest, may_be_lowest.gather(1, order), otherwise=torch.inf)
+            lowest.copy_(similarities.amin(dim=1))
+            is_certain &= is_lowest
+        return candidates, may_be, is_certain
 
-    def _exactly(self, rows: Tensor, columns: Tensor) -> Tensor:
+    def _compare(self, rows: Tensor, columns: Tensor, wanted: Tensor, otherwise: float = -torch.inf) -> Tensor:
+        """(R, C) inner products with the gallery's rows of (R, C) ascending numbers; ``otherwise`` where not wanted."""
+        if not rows.is_cuda:
+            similarities = rows.new_full(columns.shape, otherwise)
+            similarities[wanted] = _products_at(rows, self.gallery, columns[wanted], wanted.sum(dim=1))
+            return similarities
         size = rows_within(BYTES_OF_PAIRS, 12 * rows.shape[1] * columns.shape[1])
         parts = [
             torch.bmm(self.gallery[of_rows].double(), some.double().unsqueeze(2)).squeeze(2)
@@ -106,10 +133,23 @@ class HalfPrecisionScreen:
 
 def _halve(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The rows in half precision, their lengths, and the lengths of what rounding took from them."""
-    halves = rows.to(torch.float16)
+    halves = rows.to(torch.float16 if rows.is_cuda else torch.bfloat16)
     parts = list(zip(rows.split(ROWS_AT_ONCE), halves.split(ROWS_AT_ONCE), strict=True))
     lost = torch.cat([torch.linalg.vector_norm(whole - half.float(), dim=1) for whole, half in parts])
     return halves, torch.linalg.vector_norm(rows, dim=1), lost
+
+
+def _told_apart(rounded: Tensor, k: int, strays: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Which of the largest (R, C) of ``size`` similarities may be of the ``k`` largest, and whether no others may.
+
+    ``strays`` is how far the (R,) rows' similarities stray before they are rounded to halves.
+    """
+    half_ulp = torch.finfo(rounded.dtype).eps / 2
+    rounded = rounded.float()
+    kth = rounded[:, k - 1 : k]
+    bound = strays.unsqueeze(1) + half_ulp * torch.maximum(kth.abs(), rounded.abs())
+    may_be = rounded >= kth - 2 * SLACK * bound
+    return may_be, ~may_be[:, -1] | (rounded.shape[1] == size)
 
 
 def _product(rows: Tensor, columns: Tensor) -> Tensor:
@@ -121,3 +161,15 @@ def _product(rows: Tensor, columns: Tensor) -> Tensor:
         return rows @ columns.T
     finally:
         switches.allow_fp16_reduced_precision_reduction = before
+
+
+def _products_at(rows: Tensor, gallery: Tensor, columns: Tensor, counts: Tensor) -> Tensor:
+    """Inner products of every row with as many rows of the gallery as ``counts`` says, one after the other."""
+    offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    shape = (len(rows), len(gallery))
+    with warnings.catch_warnings():
+        # PyTorch calls CSR a beta, once per process.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        wanted = torch.sparse_csr_tensor(offsets, columns, rows.new_zeros(len(columns)), shape, check_invariants=False)
+    # A batched product would copy the gallery's rows, which takes ten times as long.
+    return torch.sparse.sampled_addmm(wanted, rows, gallery.T, beta=0.0).values()

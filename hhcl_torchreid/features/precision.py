@@ -1,18 +1,16 @@
 """The arithmetic of a network: float32, or half precision where the processor is made for it."""
 
 import logging
-from pathlib import Path
 
 import torch
 
+from ..clustering.precision import cpu_has_matrix_units
 from ..errors import InputError
 
 __all__ = ["PRECISIONS", "choose_precision", "use_precision"]
 
 logger = logging.getLogger(__name__)
 
-# What Linux calls a CPU's matrix units. Those with AVX-512 BF16 only gain with some networks and lose with others.
-MATRIX_UNITS = "amx_bf16"
 PRECISIONS = {"auto": None, "off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,19 +36,13 @@ def choose_precision(amp: str, device: torch.device) -> torch.dtype:
         raise InputError(f"train.amp is 'bf16', which {torch.cuda.get_device_name(device)} lacks: set it to auto")
     chosen = PRECISIONS[amp]
     if chosen is None:
-        if gpu_has_bf16 or (device.type == "cpu" and _cpu_has_matrix_units()):
+        if gpu_has_bf16 or (device.type == "cpu" and cpu_has_matrix_units()):
             chosen = torch.bfloat16
         elif device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
             chosen = torch.float16
         else:
             chosen = torch.float32
     return chosen
-
-
-def _cpu_has_matrix_units() -> bool:
-    # PyTorch has no public word for it. Other systems than Linux stay with float32.
-    description = Path("/proc/cpuinfo")
-    return description.exists() and MATRIX_UNITS in description.read_text().split()
 
 
 def use_precision(amp: str, device: torch.device) -> torch.dtype:

@@ -1,4 +1,9 @@
-"""Neighbours that products of halves choose, against all inner products in float64."""
+"""Neighbours that products of halves choose, against all inner products in float64.
+
+They are multiplied on processors without matrix units too, only slowly: what is found is the same.
+"""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from hhcl_torchreid.clustering import k_nearest_neighbors
-from hhcl_torchreid.clustering.neighbors import nearest
+from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, neighbors, re_ranking
+from hhcl_torchreid.clustering.neighbors import nearest, search
 from hhcl_torchreid.clustering.screening import HalfPrecisionScreen, has_matrix_units
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -19,9 +24,10 @@ def nearest_by_definition(rows, gallery, k):
     return columns[:, :k], similarities[:, :k]
 
 
-def assert_as_near(found, rows, gallery, k, tolerance=1e-14):
-    """The same neighbours in the same order, but where similarities differ by rounding alone."""
+def assert_as_near(found, rows, gallery, k, tolerance=None):
+    """The same neighbours in the same order, but where similarities differ by rounding alone: a CPU's of float32."""
     columns, similarities = found
+    tolerance = tolerance or (1e-14 if rows.is_cuda else 5e-7)
     expected_columns, expected = nearest_by_definition(rows, gallery, k)
     torch.testing.assert_close(similarities.double(), expected, atol=tolerance, rtol=0)
     is_clear = torch.ones_like(columns, dtype=torch.bool)
@@ -54,8 +60,22 @@ def one_ulp_apart(seed, count=300, length=64):
     return rows
 
 
+def one_ulp_around(seed, count=300, length=64):
+    """Rows whose similarities to the first differ by some last bits, so that many are about the k-th."""
+    generator = torch.Generator().manual_seed(seed)
+    first = F.normalize(torch.randn(1, length, generator=generator), dim=1)
+    others = torch.randn(count - 1, length, generator=generator)
+    others = F.normalize(others - others @ first.T * first, dim=1)
+    alike = 0.7 + torch.randint(-3, 4, (count - 1, 1), generator=generator) * 2**-24
+    return torch.cat([first, F.normalize(alike * first + (1 - alike.square()).sqrt() * others, dim=1)])
+
+
 KINDS = {"random": lambda seed: unit_rows(300, 64, seed), "clustered": clustered, "nearly equal": nearly_equal}
-KINDS |= {"one ulp apart": one_ulp_apart, "halves": lambda seed: F.normalize(clustered(seed).half().float(), dim=1)}
+KINDS |= {
+    "one ulp apart": one_ulp_apart,
+    "one ulp around": one_ulp_around,
+    "halves": lambda seed: F.normalize(clustered(seed).half().float(), dim=1),
+}
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -66,7 +86,7 @@ def test_no_neighbour_is_lost(kind, device, seed, k):
     gallery = KINDS[kind](seed).to(device)
     screen = HalfPrecisionScreen(gallery, k)
     # Of twenty rows that float32 products cannot tell apart, any may be among the candidates.
-    tolerance = 2e-7 if kind == "one ulp apart" else 1e-14
+    tolerance = 5e-7 if kind.startswith("one ulp") else None
     assert_as_near(screen.nearest(gallery), gallery, gallery, k, tolerance)
     assert_as_near(screen.nearest(gallery[5:12]), gallery[5:12], gallery, k, tolerance)
 
@@ -90,14 +110,70 @@ def test_the_screen_is_enough_for_clusters():
 def test_all_rows_alike_and_galleries_as_small_as_k():
     copies = unit_rows(1, 16).repeat(50, 1)
     columns, similarities = HalfPrecisionScreen(copies, 3).nearest(copies[:4])
-    assert columns.shape == (4, 3) and torch.allclose(similarities, torch.ones(4, 3, dtype=torch.float64))
+    assert columns.shape == (4, 3) and torch.allclose(similarities.double(), torch.ones(4, 3, dtype=torch.float64))
     gallery = unit_rows(9, 16)
     assert_as_near(HalfPrecisionScreen(gallery, 9).nearest(gallery), gallery, gallery, 9)
     assert HalfPrecisionScreen(gallery, 3).nearest(gallery[:0])[0].shape == (0, 3)
 
 
-def test_a_cpu_keeps_to_float32():
-    assert not has_matrix_units(torch.zeros(20000, 4))
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("count", [300, 9])
+def test_the_lowest_similarity_of_every_row_is_float32s(kind, count, device):
+    gallery = KINDS[kind](3)[:count].to(device)
+    screen = HalfPrecisionScreen(gallery, 7)
+    lowest = gallery.new_ones(count)
+    columns, similarities = screen.nearest(gallery, lowest)
+    expected = (gallery.double() @ gallery.double().T).amin(dim=1)
+    torch.testing.assert_close(lowest.double(), expected, atol=5e-7, rtol=0)
+    assert_as_near((columns, similarities), gallery, gallery, 7, 5e-7)
+
+
+def test_a_cpu_screens_where_it_has_matrix_units_and_rows_are_many():
+    description = Path("/proc/cpuinfo")
+    has_units = description.exists() and "amx_bf16" in description.read_text().split()
+    assert has_matrix_units(torch.zeros(20000, 4)) == has_units
+    assert not has_matrix_units(torch.zeros(2000, 4))
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """Takes matrix units for there or not, whatever the machine has."""
+
+    def have(answer):
+        monkeypatch.setattr(neighbors, "has_matrix_units", lambda rows: answer)
+
+    return have
+
+
+@pytest.mark.parametrize("memory_budget", [None, 2 << 20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_that_searches_finds_the_same_with_matrix_units(kind, memory_budget, units):
+    rows = KINDS[kind](4)
+    queries = F.normalize(rows.repeat(2, 1)[:520] + KINDS["random"](5).repeat(2, 1)[:520], dim=1)
+    found = []
+    for answer in (False, True):
+        units(answer)
+        everything = k_nearest_neighbors(rows, 20, memory_budget=memory_budget)
+        some, similarities = search(rows, 20, memory_budget=memory_budget, rows=slice(40, 90))
+        ranked = nearest(queries, rows, 20, memory_budget)
+        found.append([everything, some, similarities, *ranked])
+    if kind in ("random", "clustered", "halves"):
+        for before, after in zip(*found, strict=True):
+            torch.testing.assert_close(after, before, atol=5e-7, rtol=0)
+    for columns, *_ in (found[1][:1], found[1][1:]):
+        assert all(len(row.unique()) == 20 for row in columns)
+
+
+@pytest.mark.parametrize("kind", ["random", "clustered", "halves"])
+def test_graphs_and_re_ranked_distances_are_the_same_with_matrix_units(kind, units):
+    rows = KINDS[kind](6)
+    found = []
+    for answer in (False, True):
+        units(answer)
+        found.append((jaccard_graph(rows, 12, 4).to_dense(), re_ranking(rows[:40], rows[40:])))
+    for before, after in zip(*found, strict=True):
+        torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
 
 
 @NEEDS_GPU
