@@ -26,7 +26,7 @@ from hhcl_torchreid.rendering import render_market1501
 
 LEARNING = {
     "timm/mobilenetv3_small_050": ("adam", 0.0015),
-    "timm/lcnet_050": ("adam", 0.0015),
+    "timm/regnetx_002": ("adam", 0.0015),
     "timm/levit_128s": ("radam", 0.001),
 }
 """Optimiser and learning rate of the starts: RAdam warms up by itself, as transformers need it."""
