@@ -14,7 +14,7 @@ from PIL import Image
 
 from hhcl_torchreid import runner
 from hhcl_torchreid.config import load_config
-from hhcl_torchreid.data.datasets import FolderOfCrops
+from hhcl_torchreid.data.datasets import FolderOfCrops, check_datasets
 from hhcl_torchreid.data.folder import find_others
 from hhcl_torchreid.data.images import open_image
 from hhcl_torchreid.data.records import check_records, tell_of_unread_files
@@ -213,9 +213,9 @@ def test_a_class_without_a_folder_of_its_own(tmp_path, register, data_root):
     dataset = own_class([(0, 0), (0, 1)])
     del dataset.dataset_dir
     register(dataset)
-    runner.check_datasets(["own"], str(tmp_path))
+    check_datasets(["own"], str(tmp_path))
     register(lambda **settings: dataset(**settings), "made")
-    runner.check_datasets(["made"], str(tmp_path))
+    check_datasets(["made"], str(tmp_path))
     assert (
         len(datamanager(tmp_path, "data.sources", "['made']", "data.targets", "['own']").train_loader.dataset.data) == 2
     )

@@ -12,8 +12,9 @@ import torch
 import train_hhcl
 from small_runs import SMALL, pairs
 
-from hhcl_torchreid import build_model, runner
+from hhcl_torchreid import build_model
 from hhcl_torchreid.config import load_config
+from hhcl_torchreid.runner import building
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -115,7 +116,7 @@ def test_resume_auto_still_wants_pretrained_weights_where_there_is_nothing(call,
         asked.append(pretrained)
         return build_model(name, pretrained=False, **settings)
 
-    monkeypatch.setattr(runner, "build_model", build_offline)
+    monkeypatch.setattr(building, "build_model", build_offline)
     assert call(model__resume="auto", model__pretrained=True, train__max_epoch=0)[0] == 0
     assert call(model__resume="auto", model__pretrained=True)[0] == 0
     assert call(model__resume="auto", model__pretrained=True)[0] == 0
