@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ MATRIX_UNITS = "amx_bf16"
 _SWITCH = "fp32_precision"
 
 
+@cache
 def cpu_has_matrix_units() -> bool:
     """Whether the CPU multiplies numbers of half precision (bf16) many times faster than others."""
     # PyTorch has no public word for it. Other systems than Linux stay with float32.
