@@ -138,14 +138,14 @@ def check_files(findings: Findings) -> None:
             findings.tell(folder, f"{number} in {place}")
         else:
             findings.wrong(folder, f"none in {place}", "install hhcl-torchreid anew")
-    folder = Path.cwd()
-    free = psutil.disk_usage(str(folder)).free
-    if not os.access(folder, os.W_OK):
-        findings.wrong("disk", f"{folder} cannot be written", "go to another folder, or set data.save_dir elsewhere")
+    here = Path.cwd()
+    free = psutil.disk_usage(str(here)).free
+    if not os.access(here, os.W_OK):
+        findings.wrong("disk", f"{here} cannot be written", "go to another folder, or set data.save_dir elsewhere")
     elif free < SMALL_DISK:
-        findings.wrong("disk", f"{free / 1e9:.1f} GB free in {folder}", "free some, or set data.save_dir elsewhere")
+        findings.wrong("disk", f"{free / 1e9:.1f} GB free in {here}", "free some, or set data.save_dir elsewhere")
     else:
-        findings.tell("disk", f"{free / 1e9:.0f} GB free in {folder}")
+        findings.tell("disk", f"{free / 1e9:.0f} GB free in {here}")
 
 
 def data_sets_in(root: Path) -> Iterator[tuple[str, Path]]:
