@@ -19,19 +19,26 @@ from ..resources import resource_folder
 logger = logging.getLogger(__name__)
 
 NEEDED = {
-    "torch": "pip install torch",
-    "torchvision": "pip install torchvision",
-    "torchreid": "pip install torchreid",
-    "timm": "pip install timm",
-    "sklearn": "pip install scikit-learn",
-    "cv2": "pip install opencv-python-headless",
-    "scipy": "pip install scipy",
-    "PIL": "pip install pillow",
-    "matplotlib": "pip install matplotlib",
-    "tensorboard": "pip install tensorboard",
-    "gdown": "pip install gdown",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "PIL": "pillow",
+    "joblib": "joblib",
+    "sklearn": "scikit-learn",
+    "tqdm": "tqdm",
+    "psutil": "psutil",
+    "filelock": "filelock",
+    "yacs": "yacs",
+    "cv2": "opencv-python-headless",
+    "matplotlib": "matplotlib",
+    "tensorboard": "tensorboard",
+    "gdown": "gdown",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "torchreid": "torchreid",
+    "safetensors": "safetensors",
+    "timm": "timm",
 }
-"""Module -> what mends that it cannot be imported."""
+"""Module -> the package that has it, after those that it imports itself; FAISS is none that must be there."""
 
 SMALL_MEMORY = 2e9  # bytes; the demo takes half of it
 SMALL_DISK = 1e9  # bytes; the checkpoints of a ResNet-50 are half of it
@@ -68,7 +75,8 @@ class Findings:
 
 def check_packages(findings: Findings) -> None:
     """Imports what this package needs."""
-    for name, way_out in NEEDED.items():
+    for name, package in NEEDED.items():
+        way_out = f"pip install {package}"
         try:
             # Imports may print, and warn of what is no concern of the user's.
             with contextlib.redirect_stdout(io.StringIO()):
@@ -130,11 +138,14 @@ def check_files(findings: Findings) -> None:
             findings.tell(folder, f"{number} in {place}")
         else:
             findings.wrong(folder, f"none in {place}", "install hhcl-torchreid anew")
-    free = psutil.disk_usage(str(Path.cwd())).free
-    if free < SMALL_DISK:
-        findings.wrong("disk", f"{free / 1e9:.1f} GB free in {Path.cwd()}", "free some, or set data.save_dir elsewhere")
+    here = Path.cwd()
+    free = psutil.disk_usage(str(here)).free
+    if not os.access(here, os.W_OK):
+        findings.wrong("disk", f"{here} cannot be written", "go to another folder, or set data.save_dir elsewhere")
+    elif free < SMALL_DISK:
+        findings.wrong("disk", f"{free / 1e9:.1f} GB free in {here}", "free some, or set data.save_dir elsewhere")
     else:
-        findings.tell("disk", f"{free / 1e9:.0f} GB free in {Path.cwd()}")
+        findings.tell("disk", f"{free / 1e9:.0f} GB free in {here}")
 
 
 def data_sets_in(root: Path) -> Iterator[tuple[str, Path]]:

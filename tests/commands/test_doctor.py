@@ -1,8 +1,16 @@
 """hhcl doctor: what is there, what is wrong, how to mend it."""
 
+import configparser
+import os
+import re
 import sys
+from pathlib import Path
 
-from hhcl_torchreid.commands import main
+import pytest
+
+from hhcl_torchreid.commands import doctor, main
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def call(capsys, *words):
@@ -26,11 +34,19 @@ def test_faiss_may_be_missing(monkeypatch, capsys, tmp_path):
     assert code == 0 and "PyTorch searches" in found["faiss"]
 
 
-def test_a_broken_package_is_named_with_what_mends_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "timm", None)
+@pytest.mark.parametrize("module", ["timm", "yacs", "psutil", "safetensors"])
+def test_a_broken_package_is_named_with_what_mends_it(module, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, module, None)
     code, found, lines = call(capsys)
-    assert code == 1 and "WRONG" in found["timm"]
-    assert any("pip install timm" in line for line in lines) and lines[-1].startswith("1 to mend")
+    assert code == 1 and "WRONG" in found[module]
+    assert any(f"pip install {module}" in line for line in lines) and lines[-1].startswith("1 to mend")
+
+
+def test_all_that_is_installed_with_the_package_is_looked_at():
+    setup = configparser.ConfigParser()
+    setup.read(REPOSITORY / "setup.cfg")
+    needed = re.findall(r"^([\w-]+)>", setup["options"]["install_requires"], re.MULTILINE)
+    assert sorted(doctor.NEEDED.values()) == sorted(name for name in needed if not name.startswith("faiss"))
 
 
 def test_a_package_that_does_not_go_with_pytorch_is_another_matter(monkeypatch, tmp_path, capsys):
@@ -47,3 +63,13 @@ def test_an_empty_folder_of_a_data_set_is_wrong(capsys, tmp_path):
     code, _, lines = call(capsys, "--root", tmp_path)
     assert code == 1
     assert any("market1501" in line and "empty" in line for line in lines)
+
+
+def test_a_folder_that_cannot_be_written_is_wrong(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    code, found, lines = call(capsys)
+    assert code == 1 and "cannot be written" in found["disk"]
+    assert any("data.save_dir" in line for line in lines)

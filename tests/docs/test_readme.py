@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from hhcl_torchreid.commands import COMMANDS
+
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 SMALLER = {
@@ -30,3 +32,8 @@ def test_every_configuration_that_readme_and_usage_name_exists():
     root = Path(__file__).parents[2]
     names = re.findall(r"`(\w+\.yaml)`", README + (root / "docs" / "usage.md").read_text(encoding="utf-8"))
     assert set(names) - {"config.yaml"} == {path.name for path in (root / "configs").glob("*.yaml")}
+
+
+def test_usage_has_a_row_for_each_command():
+    usage = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| `hhcl ([a-z-]+)` \|", usage, re.MULTILINE)) == sorted(COMMANDS)
