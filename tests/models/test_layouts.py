@@ -297,6 +297,12 @@ class TestBadInput:
         weights = {key: value.to("meta") for key, value in plain_model("resnet18").state_dict().items()}
         self.refused(save(tmp_path, weights), "no numbers for conv1.weight", "save it on the CPU")
 
+    def test_a_model_that_has_no_numbers_takes_none(self, shallow, tmp_path):
+        with torch.device("meta"):
+            model = self.built("resnet18", pooling="gem", embedding_dim=16)
+        with pytest.raises(InputError, match="this resnet18 is on the meta device"):
+            load_weights(model, save(tmp_path, shallow.state_dict()))
+
     def test_more_than_float32_holds_is_no_number(self, tmp_path):
         weights = plain_model("resnet18").double().state_dict()
         weights["bn1.weight"][0] = 1e300
@@ -319,7 +325,7 @@ class TestBadInput:
         inside = [0] * 10
         for _ in range(30):
             inside = [inside] * 10
-        self.refused(save(tmp_path, {"conv1.weight": torch.zeros(1), "options": inside}), "is nested without end")
+        self.refused(save(tmp_path, {"conv1.weight": torch.zeros(1), "options": inside}), "holds more parts than any network")
 
     def test_a_name_that_no_line_has_room_for(self, tmp_path):
         weights = {**plain_model("resnet18").state_dict(), "x" * 10**5: torch.zeros(1)}
