@@ -92,6 +92,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             checkpoint = _read(path)
     except InputError:
         raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}; give a checkpoint that can be read") from error
     # A file of another kind makes the unpickler fail in any way its bytes suggest.
     except Exception as error:
         if is_out_of_memory(error):

@@ -43,6 +43,8 @@ def open_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     if isinstance(file, (str, os.PathLike)):
         check_regular(file)
     with Image.open(file) as image:
+        if image.format == "EPS":
+            raise OSError("PostScript is a program, which another one would run")
         image.load()
         return to_rgb(_upright(image))
 

@@ -109,6 +109,15 @@ def test_identities_of_joined_data_sets_are_classes_of_their_own(tmp_path, regis
     assert len(set(engine.identities.tolist())) == 6
 
 
+@pytest.mark.parametrize("sources", ["['market1501', 'market1501']", "['market1501', 'own']"])
+def test_an_image_is_of_one_source(tmp_path, register, sources):
+    folder = write_market(tmp_path)
+    register(torchreid.data.datasets.Market1501)
+    manager = datamanager(tmp_path, "data.sources", sources)
+    with pytest.raises(InputError, match=rf"{folder}.*\.jpg is of two of the data sets market1501, "):
+        check_records(manager)
+
+
 @pytest.mark.parametrize("dataset", ["market1501", "dukemtmcreid"])
 @pytest.mark.parametrize("split", range(3))
 def test_files_that_a_glob_does_not_find_are_told(tmp_path, capsys, dataset, split):
@@ -228,8 +237,10 @@ def test_a_class_without_a_folder_of_its_own(tmp_path, register, data_root):
         (("anna", 1), "the identity 'anna' (str)"),
         ((0, None), "the camera None"),
         ((0.5, 1), "the identity 0.5"),
+        ((2**63, 1), "more than 18 digits as identity"),
+        ((0, -(10**5000)), "more than 18 digits as camera"),
     ],
-    ids=str,
+    ids=range(6),
 )
 @pytest.mark.parametrize("split", range(3))
 def test_cameras_and_identities_are_numbers(tmp_path, register, record, named, split):
