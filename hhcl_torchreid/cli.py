@@ -51,6 +51,8 @@ Where there is more than this, what does not fit ends in a sentence of its own.
 """
 OPEN_FILES = 256
 """Of them eight processes that decode images need 150 at times."""
+DECODING = 26
+"""Threads of eight processes that decode images, those themselves included, and of what hears from them."""
 SMALL_STACK = 1 << 18  # bytes, of threads that do nothing
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
@@ -192,8 +194,8 @@ def _check_open_files() -> None:
 
 
 def _check_threads() -> None:
-    """Stops where too few threads may be started: OpenMP ends the process without a sentence then, OpenBLAS waits."""
-    count, done = 2 * torch.get_num_threads() + 2, threading.Event()
+    """Stops where too few threads may be started: OpenMP ends the process without a sentence then, others wait."""
+    count, done = 2 * torch.get_num_threads() + DECODING, threading.Event()
     started: list[threading.Thread] = []
     before = threading.stack_size(SMALL_STACK)
     try:

@@ -286,7 +286,8 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         image_size=(cfg.data.height, cfg.data.width),
     )
     _check_layers(cfg, model)
-    _check_complexity(cfg, model)
+    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
+    logger.info(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
     if cfg.model.load_weights and not is_resumed:
         logger.info(load_from(model, load_checkpoint(cfg.model.load_weights), cfg.model.load_weights))
     model = model.to(memory_format=torch.channels_last)
@@ -306,19 +307,6 @@ def _check_layers(cfg: CfgNode, model: ReIDModel) -> None:
     for key, layers in asked.items():
         if not layers or set(layers) - set(learning):
             raise InputError(f"{key} is {layers!r}: give some of the layers that learn, {', '.join(learning)}")
-
-
-def _check_complexity(cfg: CfgNode, model: ReIDModel) -> None:
-    size = (cfg.data.height, cfg.data.width)
-    try:
-        parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, *size))
-    except RuntimeError as error:  # its first forward pass
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{cfg.model.name} cannot take images of {size[0]} x {size[1]} pixels ({reason}): change data.height and "
-            "data.width"
-        ) from error
-    logger.info(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
 
 
 def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:
