@@ -3,12 +3,13 @@
 import argparse
 import contextlib
 import io
+import logging
 import os
 import random
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -32,6 +33,8 @@ __all__ = [
     "restore_random_states",
     "save_checkpoint",
 ]
+
+logger = logging.getLogger(__name__)
 
 MAY_CHANGE = frozenset(
     {
@@ -266,6 +269,12 @@ def check_settings(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], 
     stored = configuration_in(checkpoint, path)
     if stored is None:
         return {}
+    unknown = sorted(_unknown_in(yaml.load(checkpoint["config"], _WithoutMerging), cfg))
+    if unknown:
+        logger.warning(
+            f"{path} is of another version, with settings that this one does not know and leaves out: "
+            f"{shorten(', '.join(unknown))}\n"
+        )
     began = {key: _checked(key, get_value(stored, key)) for key in SETTINGS if has_effect(cfg, key)}
     other = {key: value for key, value in began.items() if value != get_value(cfg, key)}
     refused = [key for key in other if not (_may_change(key, cfg) or key in OF_THE_START)]
@@ -290,6 +299,14 @@ def _checked(key: str, value: Any) -> Any:
         return SETTINGS[key].check(value)
     except InputError:
         return value
+
+
+def _unknown_in(stored: Mapping[Any, Any], cfg: CfgNode, section: str = "") -> Iterator[str]:
+    for key, value in stored.items():
+        if key not in cfg:
+            yield f"{section}{key}"
+        elif isinstance(cfg[key], CfgNode):
+            yield from _unknown_in(value, cfg[key], f"{section}{key}.")
 
 
 def _take_over(stored: Any, cfg: CfgNode) -> None:

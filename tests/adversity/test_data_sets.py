@@ -109,6 +109,32 @@ def test_identities_of_joined_data_sets_are_classes_of_their_own(tmp_path, regis
     assert len(set(engine.identities.tolist())) == 6
 
 
+@pytest.mark.parametrize("name", ["market1501", "dukemtmcreid", "synthetic"])
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [
+        ("exp1_c3", "torchreid takes 1_c3 in "),
+        ("-_c2s", "torchreid takes -_c2 in "),
+        ("data[1]", "pattern of names"),
+        ("*", "pattern"),
+        ("a?", "pattern"),
+    ],
+)
+def test_a_root_that_torchreid_reads_other_things_from(tmp_path, name, folder, named):
+    for inner in ("market1501", "dukemtmc-reid"):
+        (tmp_path / folder / inner).mkdir(parents=True)
+    with pytest.raises(InputError, match=named):
+        runner.check_datasets([name], str(tmp_path / folder / "."))
+
+
+def test_a_folder_of_crops_may_be_called_anything(tmp_path):
+    for number in range(2):
+        write_image(tmp_path / "exp1_c3[1]*" / "hall" / f"{number}.jpg", number)
+    runner.check_datasets(["folder"], str(tmp_path / "exp1_c3[1]*"))
+    manager = datamanager(tmp_path / "exp1_c3[1]*", "data.sources", "['folder']", "data.targets", "['folder']")
+    assert len(manager.train_loader.dataset.data) == 2
+
+
 @pytest.mark.parametrize("sources", ["['market1501', 'market1501']", "['market1501', 'own']"])
 def test_an_image_is_of_one_source(tmp_path, register, sources):
     folder = write_market(tmp_path)
@@ -178,6 +204,34 @@ def test_only_regular_files_are_opened(tmp_path, make):
     manager = datamanager(tmp_path, "data.sources", "['folder']", "data.targets", "['folder']")
     assert len(manager.train_loader.dataset.data) == 1
     assert all(image.kind == "unreadable" for image in FolderOfCrops.left_out)
+
+
+def sparse(path, size):
+    path.touch()
+    os.truncate(path, size)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: sparse(path, 3 << 30),
+        lambda path: path.touch(),
+        lambda path: path.symlink_to("/proc/self/maps"),  # which says that it is empty
+        lambda path: path.write_bytes(POSTSCRIPT),
+    ],
+    ids=["huge", "empty", "of the system", "program"],
+)
+def test_what_is_no_image_is_not_read_to_its_end(tmp_path, make):
+    write_image(tmp_path / "camera" / "0.jpg")
+    make(tmp_path / "camera" / "x.jpg")
+    with pytest.raises(OSError, match=r"is no image|is a program"):
+        open_image(tmp_path / "camera" / "x.jpg")
+    manager = datamanager(tmp_path, "data.sources", "['folder']", "data.targets", "['folder']")
+    assert len(manager.train_loader.dataset.data) == 1
+    assert [image.kind for image in FolderOfCrops.left_out] == ["unreadable"]
 
 
 @pytest.mark.parametrize(
