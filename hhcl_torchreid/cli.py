@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from types import ModuleType
 
+import joblib
 import psutil
 import torch
 
@@ -139,6 +140,7 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
             _check_address_space()
             _check_open_files()
             _check_threads()
+            _check_processors()
             work()
             sys.stdout.flush()
     except InputError as error:
@@ -213,6 +215,14 @@ def _check_threads() -> None:
         for thread in started:
             if thread.ident is not None:
                 thread.join()
+
+
+def _check_processors() -> None:
+    try:
+        joblib.cpu_count()
+    except ValueError:
+        count = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise InputError(f"LOKY_MAX_CPU_COUNT {count!r} is no number of processors: set one, or unset it") from None
 
 
 def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:

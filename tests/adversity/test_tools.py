@@ -364,15 +364,16 @@ def test_a_limit_of_open_files_at_which_processes_wait_for_ever(capsys):
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "named"),
     [
-        MemoryError(),
-        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
-        SystemError("error return without exception set"),
+        (MemoryError(), "ulimit -v"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "ulimit -v"),
+        (SystemError("error return without exception set"), "ulimit -v"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR to"),
     ],
 )
 @pytest.mark.parametrize("start", ["hhcl", "tool"])
-def test_too_little_memory_to_import_what_a_command_needs(capsys, monkeypatch, start, error):
+def test_no_room_to_import_what_a_command_needs(capsys, monkeypatch, start, error, named):
     class Full:
         """Where Python looks for modules, on a machine without room for one more."""
 
@@ -388,7 +389,7 @@ def test_too_little_memory_to_import_what_a_command_needs(capsys, monkeypatch, s
         with pytest.raises(SystemExit) as ended:
             load("report")
         code = ended.value.code
-    assert_one_sentence(code, capsys.readouterr().err, "cannot start", "ulimit -v")
+    assert_one_sentence(code, capsys.readouterr().err, "cannot start", named)
 
 
 @pytest.mark.parametrize("spoil", [torch.Tensor.zero_, lambda weights: weights.mul_(1e25)], ids=["zero", "overflow"])
