@@ -2,12 +2,14 @@
 
 import argparse
 import contextlib
+import io
+import logging
 import os
 import random
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -32,6 +34,8 @@ __all__ = [
     "save_checkpoint",
 ]
 
+logger = logging.getLogger(__name__)
+
 MAY_CHANGE = frozenset(
     {
         *("use_gpu", "model.resume", "data.root", "data.save_dir", "data.workers", "data.cache"),
@@ -42,8 +46,11 @@ MAY_CHANGE = frozenset(
 
 MOST_INFLATED = 4
 """Times the size of its file that an archive may unpack to; one that was packed again by hand takes two or so."""
-MOST_PARTS = 10**5
-"""Tensors and containers in a checkpoint; those of a run have thousands."""
+MOST_PARTS = 3 * 10**4
+"""Tensors and containers in a checkpoint; those of a run have thousands. PyTorch's time grows by their square."""
+
+MOST_DESCRIBED = 20_000_000
+"""Bytes that name the parts of a checkpoint and hold its plain values, of which PyTorch reads one megabyte a second."""
 
 OF_THE_START = ("model.pretrained", "model.load_weights")
 """Settings that nothing asks for any more once a run has begun."""
@@ -81,12 +88,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.isfile(path):
         what = "is no ordinary file" if os.path.lexists(path) else "does not exist"
         raise InputError(f"{path} {what}: give the path of a checkpoint")
-    _check_inflation(path)
+    _check_archive(path)
     try:
         with torch.serialization.safe_globals(_harmless_types()), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'torch.load' received a zip file that looks like a TorchScript")
-            is_safetensors = _is_safetensors(path)
-            checkpoint = load_file(path) if is_safetensors else torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = _read(path)
+    except InputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}; give a checkpoint that can be read") from error
     # A file of another kind makes the unpickler fail in any way its bytes suggest.
     except Exception as error:
         if is_out_of_memory(error):
@@ -101,14 +112,48 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_inflation(path: str | os.PathLike[str]) -> None:
-    """Stops at an archive that would fill the memory: ``torch.save`` compresses nothing."""
-    inflated = 0
+def _check_archive(path: str | os.PathLike[str]) -> None:
+    """Stops at an archive that would fill the memory, as ``torch.save`` compresses nothing, or take for ever."""
+    parts: list[zipfile.ZipInfo] = []
     # What is no archive, or a broken one, gets its answer where it is read.
     with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
-        inflated = sum(part.file_size for part in archive.infolist())
+        parts = archive.infolist()
+    inflated = sum(part.file_size for part in parts)
     if inflated > MOST_INFLATED * os.path.getsize(path):
         raise InputError(f"{path} is compressed, and unpacks to {inflated:,} bytes: save it anew with torch.save")
+    described = sum(part.file_size for part in parts if part.filename.endswith("/data.pkl"))
+    if len(parts) > MOST_PARTS or described > MOST_DESCRIBED:
+        raise _too_many_parts(path)
+
+
+def _read(path: str) -> Any:
+    if not _is_safetensors(path):
+        # Only the format before PyTorch 1.6, which tells no sizes beforehand, is read piece by piece.
+        with contextlib.nullcontext(path) if zipfile.is_zipfile(path) else _Pieces(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    with open(path, "rb") as file:
+        if int.from_bytes(file.read(8), "little") > MOST_DESCRIBED:
+            raise _too_many_parts(path)
+    return load_file(path)
+
+
+class _Pieces(io.BufferedReader):
+    """A file that can be read in as many pieces as a checkpoint is told in."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self._left = 30 * MOST_PARTS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Reads a piece."""
+        self._left -= 1
+        if self._left < 0:
+            raise _too_many_parts(self.name)
+        return super().read(size)
+
+
+def _too_many_parts(path: str | os.PathLike[str]) -> InputError:
+    return InputError(f"{path} holds more parts than any network has: give a checkpoint")
 
 
 def _check_parts(checkpoint: dict[Any, Any], path: str | os.PathLike[str]) -> None:
@@ -128,7 +173,7 @@ def _check_parts(checkpoint: dict[Any, Any], path: str | os.PathLike[str]) -> No
         else:
             inside = part.values() if isinstance(part, Mapping) else part
             left += [item for item in inside if isinstance(item, torch.Tensor | Mapping | list | tuple)]
-    raise InputError(f"{path} is nested without end: give a checkpoint")
+    raise _too_many_parts(path)
 
 
 def _is_whole(tensor: torch.Tensor) -> bool:
@@ -224,6 +269,12 @@ def check_settings(checkpoint: Mapping[str, Any], path: str | os.PathLike[str], 
     stored = configuration_in(checkpoint, path)
     if stored is None:
         return {}
+    unknown = sorted(_unknown_in(yaml.load(checkpoint["config"], _WithoutMerging), cfg))
+    if unknown:
+        logger.warning(
+            f"{path} is of another version, with settings that this one does not know and leaves out: "
+            f"{shorten(', '.join(unknown))}\n"
+        )
     began = {key: _checked(key, get_value(stored, key)) for key in SETTINGS if has_effect(cfg, key)}
     other = {key: value for key, value in began.items() if value != get_value(cfg, key)}
     refused = [key for key in other if not (_may_change(key, cfg) or key in OF_THE_START)]
@@ -248,6 +299,14 @@ def _checked(key: str, value: Any) -> Any:
         return SETTINGS[key].check(value)
     except InputError:
         return value
+
+
+def _unknown_in(stored: Mapping[Any, Any], cfg: CfgNode, section: str = "") -> Iterator[str]:
+    for key, value in stored.items():
+        if key not in cfg:
+            yield f"{section}{key}"
+        elif isinstance(cfg[key], CfgNode):
+            yield from _unknown_in(value, cfg[key], f"{section}{key}.")
 
 
 def _take_over(stored: Any, cfg: CfgNode) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from types import ModuleType
 
+import joblib
 import psutil
 import torch
 
@@ -34,9 +35,10 @@ LOST = (
     "finished epoch"
 )
 # PyTorch has no exception classes for these.
-WORKER_IS_GONE = ("DataLoader worker (pid", "shared memory", "unable to write to file </torch", "unable to mmap")
+WORKER_IS_GONE = ("DataLoader worker (pid", "shared memory", "file </torch_", "unable to mmap")
 TOO_MANY_FILES = ("Too many open files", "received 0 items of ancdata")
 FEWER_WORKERS = "for want of memory or of room in /dev/shm: free some, or set data.workers to fewer (0: none)"
+SMALL_FILES = "for its share is a file in /dev/shm: raise the limit of a file's size (ulimit -f), or set data.workers 0"
 WAYS_OUT = {
     errno.EMFILE: "raise the limit of open files (ulimit -n), or set data.workers to fewer",
     errno.ENFILE: "close other programs",
@@ -48,6 +50,10 @@ ADDRESS_SPACE = 1 << 30
 
 Where there is more than this, what does not fit ends in a sentence of its own.
 """
+OPEN_FILES = 256
+"""Of them eight processes that decode images need 150 at times."""
+DECODING = 26
+"""Threads of eight processes that decode images, those themselves included, and of what hears from them."""
 SMALL_STACK = 1 << 18  # bytes, of threads that do nothing
 CLOSED_OUTPUT = 141  # what shells give for a program that SIGPIPE ended
 
@@ -132,7 +138,9 @@ def run_tool(work: Callable[[], None], after_signal: str = "", level: int = logg
     try:
         with shown(level), catch_signals():
             _check_address_space()
+            _check_open_files()
             _check_threads()
+            _check_processors()
             work()
             sys.stdout.flush()
     except InputError as error:
@@ -175,9 +183,21 @@ def _check_address_space() -> None:
         )
 
 
+def _check_open_files() -> None:
+    """Stops where so few may be open that processes that hand over images wait for each other for ever."""
+    if resource is None:
+        return
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < OPEN_FILES:
+        raise InputError(
+            f"the limit of open files is {limit}, with which processes that decode images wait for ever: raise it "
+            f"(ulimit -n {OPEN_FILES} or more)"
+        )
+
+
 def _check_threads() -> None:
-    """Stops where too few threads may be started: OpenMP ends the process without a sentence then, OpenBLAS waits."""
-    count, done = 2 * torch.get_num_threads() + 2, threading.Event()
+    """Stops where too few threads may be started: OpenMP ends the process without a sentence then, others wait."""
+    count, done = 2 * torch.get_num_threads() + DECODING, threading.Event()
     started: list[threading.Thread] = []
     before = threading.stack_size(SMALL_STACK)
     try:
@@ -197,13 +217,22 @@ def _check_threads() -> None:
                 thread.join()
 
 
+def _check_processors() -> None:
+    try:
+        joblib.cpu_count()
+    except ValueError:
+        count = os.environ.get("LOKY_MAX_CPU_COUNT")
+        raise InputError(f"LOKY_MAX_CPU_COUNT {count!r} is no number of processors: set one, or unset it") from None
+
+
 def _of_the_machine(error: RuntimeError | MemoryError | OSError) -> str:
     """What the machine has refused, and the way out; empty for what may be a mistake of this program."""
     if is_out_of_memory(error):
         return f"out of memory ({_in_one_line(error)}): free some, or raise its limit (ulimit -v)"
     if any(words in str(error) for words in WORKER_IS_GONE):
         last = str(error).strip().splitlines()[-1]  # of the traceback that a worker hands over
-        return f"{last[:300]}; a process that decodes images was ended, {FEWER_WORKERS}"
+        way_out = SMALL_FILES if os.strerror(errno.EFBIG) in last else FEWER_WORKERS
+        return f"{last[:300]}; a process that decodes images was ended, {way_out}"
     if any(words in str(error) for words in TOO_MANY_FILES):
         return f"{_in_one_line(error)}: {WAYS_OUT[errno.EMFILE]}"
     if not isinstance(error, OSError):

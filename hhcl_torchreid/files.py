@@ -105,9 +105,22 @@ def ordinary(path: str | os.PathLike[str], flags: int) -> int:
     Raises:
         OSError: it is a pipe, a device or a folder, or not there.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    _refuse_endless(os.stat(path), path)
+    try:
+        opened = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    except BlockingIOError:  # a file server waits for another program to let go of it
+        opened = os.open(path, flags)
+    try:
+        _refuse_endless(os.fstat(opened), path)  # it may have become a pipe since
+    except OSError:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _refuse_endless(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "no ordinary file", os.fspath(path))
-    return os.open(path, flags)
 
 
 def visible(path: str | os.PathLike[str]) -> str:

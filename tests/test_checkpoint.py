@@ -46,8 +46,8 @@ for _ in range(9):
     [
         (torch.zeros(1).expand(10**13), "a tensor [10000000000000] that is"),
         (torch.zeros(3).to_sparse(), "a tensor [3] that is"),
-        (ENDLESS, "nested without end"),
-        (BOMB, "nested without end"),
+        (ENDLESS, "more parts than any network"),
+        (BOMB, "more parts than any network"),
     ],
     ids=["view", "sparse", "endless", "bomb"],
 )
@@ -89,6 +89,48 @@ def test_an_archive_that_would_fill_the_memory_is_refused_unread(tmp_path):
             archive.writestr(name, content)
     with pytest.raises(InputError, match=r"bomb.pth is compressed, and unpacks to 4,\d{3},\d{3} bytes: save it anew"):
         load_checkpoint(path)
+
+
+def archive_of_many(path):
+    torch.save({"weight": torch.zeros(2)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("model/data/1", b"")
+        archive.filelist *= 10_000  # each stands in the table at the end so often
+
+
+def archive_with_a_long_table(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", bytes(20_000_001))
+
+
+def without_an_archive(path):
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    beginning = path.read_bytes().partition(b"weight")[0]
+    path.write_bytes(beginning + b"weight" + b"N" * 900_001)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        archive_of_many,
+        archive_with_a_long_table,
+        without_an_archive,
+        lambda path: path.write_bytes((20_000_001).to_bytes(8, "little") + b"{"),
+    ],
+    ids=["archive of many", "archive with a long table", "no archive", "safetensors"],
+)
+def test_tables_that_would_take_minutes_to_read(tmp_path, write):
+    write(tmp_path / "model.pth")
+    with pytest.raises(InputError, match=r"model\.pth holds more parts than any network has: give a checkpoint$"):
+        load_checkpoint(tmp_path / "model.pth")
+
+
+def test_a_file_as_before_archives(tmp_path):
+    weights = {"weight": torch.arange(3.0), "bias": torch.ones(2, 2, dtype=torch.float16), "epoch": 4}
+    torch.save(weights, tmp_path / "model.pth", _use_new_zipfile_serialization=False)
+    loaded = load_checkpoint(tmp_path / "model.pth")
+    assert torch.equal(loaded["weight"], weights["weight"]) and torch.equal(loaded["bias"], weights["bias"])
+    assert loaded["epoch"] == 4
 
 
 @pytest.mark.parametrize(("read", "wanted"), [(load_checkpoint, "a checkpoint"), (load_features, "an earlier")])

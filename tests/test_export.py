@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -182,6 +183,14 @@ def test_the_extractor_is_left_as_it_was(weights, tmp_path):
     before = extractor(images)
     assert export_onnx(extractor, tmp_path / "model.onnx") <= 1e-4
     assert torch.equal(extractor(images), before)
+
+
+def test_a_file_does_not_take_the_place_of_its_weights(weights, tmp_path, capsys):
+    model = tmp_path / "model.onnx"
+    shutil.copy(weights, model)
+    assert tool.main(["--weights", str(model), "--out", str(model)]) == 2
+    assert "model.onnx is the file of the weights" in capsys.readouterr().err
+    assert model.read_bytes() == weights.read_bytes()
 
 
 def test_an_openvino_folder_says_what_it_is(weights, tmp_path):

@@ -74,20 +74,25 @@ def load(command: str) -> Any:
     Raises:
         SystemExit: with 2, after the sentence.
     """
+    way_out = "hhcl doctor says what is missing and how to mend it"
     try:
         return import_module(f".{command.replace('-', '_')}", __name__)
     except ImportError as error:
         if (error.name or "").startswith(__package__.partition(".")[0]):
             raise
         reason, is_memory = str(error), "failed to map segment" in str(error)
+    except OSError as error:  # PyTorch wants a folder for temporary files
+        reason, is_memory = f"cannot start ({error.strerror})", _is_of_memory(error)
+        way_out = "free some space there, or set TMPDIR to a folder that can be written"
     except Exception as error:  # where Python itself finds no room for a module, it fails in any way
-        is_memory = isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
-        is_memory = is_memory or isinstance(error, SystemError)
+        reason, is_memory = f"cannot start ({type(error).__name__})", _is_of_memory(error)
         if not is_memory:
             raise
-        reason = f"cannot start ({type(error).__name__})"
-    way_out = "hhcl doctor says what is missing and how to mend it"
     if is_memory:
         way_out = "there is too little memory for it; free some, or raise its limit (ulimit -v)"
     print(f"error: {reason}: {way_out}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | SystemError) or any(words in str(error) for words in NO_MEMORY)

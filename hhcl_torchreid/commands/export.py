@@ -1,10 +1,12 @@
 """Writes a model for other programs: images in, unit vectors out."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..cli import add_image_size, parse_paths, run_tool
+from ..errors import InputError
 from ..export import INPUTS, TOLERANCE, export_onnx, export_openvino, export_torchscript
 from ..features.extractor import FeatureExtractor
 from ..log import add_verbosity, answer
@@ -37,6 +39,8 @@ def run(args: argparse.Namespace) -> None:
     """Does the work, and says what it was."""
     export, ending = FORMATS[args.format]
     out = Path(args.out) if args.out else _beside(Path(args.weights), ending)
+    if out.exists() and os.path.exists(args.weights) and out.samefile(args.weights):
+        raise InputError(f"--out {out} is the file of the weights, which would be lost: give another name")
     extractor = FeatureExtractor(
         args.model_name, args.weights, image_size=args.image_size, device="cpu", verbose=False, amp="off"
     )

@@ -1,7 +1,6 @@
 """Decoding: image files to uint8 tensors of one size, streamed or kept in memory."""
 
 import os
-import stat
 import struct
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -14,12 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
 
 from ..errors import InputError
-from ..files import visible
+from ..files import ordinary, visible
 from ..log import progress_bar
 
-__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "check_regular", "load_images", "open_image", "to_rgb"]
+__all__ = ["UNREADABLE", "DecodedImages", "check_readable", "check_size", "load_images", "open_image", "to_rgb"]
 
 NAMED_AT_MOST = 5
+
+LARGEST_FILE = 1 << 30
+"""Bytes of an image; Pillow refuses one of 180 million pixels, which are half of that."""
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 """What :func:`open_image` raises for a file that is no image; Pillow's decoders each have a word of their own."""
@@ -41,20 +43,25 @@ def open_image(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
         UNREADABLE: the file is no image, is cut off, or cannot be opened.
     """
     if isinstance(file, (str, os.PathLike)):
-        check_regular(file)
+        with open(file, "rb", opener=ordinary) as opened:
+            check_size(opened)
+            return open_image(opened)
     with Image.open(file) as image:
+        if image.format == "EPS":
+            raise OSError("PostScript is a program, which another one would run")
         image.load()
         return to_rgb(_upright(image))
 
 
-def check_regular(path: str | os.PathLike[str]) -> None:
-    """Keeps from opening what may never end, such as a pipe or a link to a device.
+def check_size(file: BinaryIO) -> None:
+    """Keeps from reading what is empty, as the system's own files that never end say they are, or larger than images.
 
     Raises:
-        OSError: it is no ordinary file, or not there.
+        OSError: it is.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(f"{path} is no ordinary file")
+    size = os.fstat(file.fileno()).st_size
+    if not 0 < size <= LARGEST_FILE:
+        raise OSError(f"a file of {size} bytes is no image")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

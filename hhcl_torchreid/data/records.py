@@ -24,7 +24,8 @@ def check_records(datamanager: Any) -> None:
         datamanager: of torchreid; its training images and those of all test sets are looked at.
 
     Raises:
-        InputError: of the first record that is not so.
+        InputError: of the first record that is not so, and of an image of two sources, whose identity they would not
+            share.
     """
     for name, records in _lists_of(datamanager):
         for record in records:
@@ -32,12 +33,28 @@ def check_records(datamanager: Any) -> None:
                 raise InputError(f"{name} holds {record!r}: a record is (path, identity, camera), the path as text")
             for kind, value in zip(("identity", "camera", "data set"), record[1:], strict=True):
                 try:
-                    operator.index(value)
+                    number = operator.index(value)
                 except TypeError:
                     raise InputError(
                         f"{name} gives {visible(record[0])} the {kind} {value!r} ({type(value).__name__}): number "
                         "identities and cameras in its class, 0, 1, ..."
                     ) from None
+                if not -(2**63) <= number < 2**63:
+                    raise InputError(
+                        f"{name} gives {visible(record[0])} a number of more than 18 digits as {kind}: count "
+                        "identities and cameras from 0"
+                    )
+    _check_in_one_source(datamanager)
+
+
+def _check_in_one_source(datamanager: Any) -> None:
+    source_of: dict[str, int] = {}
+    for path, _, _, source in datamanager.train_loader.dataset.data:
+        if source_of.setdefault(path, source) != source:
+            raise InputError(
+                f"{visible(path)} is of two of the data sets {', '.join(datamanager.sources)}, as two people at two "
+                "cameras: leave one out of data.sources"
+            )
 
 
 def _lists_of(datamanager: Any) -> list[tuple[str, Sequence[Any]]]:

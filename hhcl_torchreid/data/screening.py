@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import joblib
 
+from ..files import ordinary
 from ..log import progress_bar
-from .images import UNREADABLE, check_regular, open_image
+from .images import UNREADABLE, check_size, open_image
 
 __all__ = ["SMALLEST_SIDE", "LeftOut", "screen_images"]
 
@@ -61,8 +62,9 @@ def screen_images(paths: Sequence[Path]) -> tuple[list[Path], list[LeftOut]]:
 def _examine(path: Path) -> tuple[str, str, bytes]:
     """Kind and reason for leaving a file out, empty if there is none, and the digest of its bytes."""
     try:
-        check_regular(path)
-        data = path.read_bytes()
+        with open(path, "rb", opener=ordinary) as file:
+            check_size(file)
+            data = file.read()
         width, height = open_image(io.BytesIO(data)).size
     except UNREADABLE:
         return "unreadable", "unreadable", b""

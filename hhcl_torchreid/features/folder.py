@@ -179,7 +179,7 @@ def _state(path: Path) -> tuple[int, int]:
         status = path.stat()
     except OSError:  # a link that leads nowhere: unreadable for as long as it stays one
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns % 2**63  # some disks know of years beyond 2262
 
 
 def _digest(extractor: FeatureExtractor, with_precision: bool = True) -> str:

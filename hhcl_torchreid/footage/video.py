@@ -1,5 +1,6 @@
 """Videos: decoded a frame at a time, so that an hour takes no more memory than a second."""
 
+import mimetypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,12 @@ __all__ = ["read_frames"]
 
 # FFmpeg would tell of damage in words of its own, line after line; it asks for this once, at the first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+BEGINNING = 2048
+"""Bytes that FFmpeg looks at first when it guesses what a file is."""
+
+PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<MPD", b"v=0", b"[playlist]")
+"""How the lists of other files and addresses begin that FFmpeg would open, wherever they are."""
 
 
 def read_frames(path: str | os.PathLike[str], wanted: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:
@@ -60,10 +67,21 @@ def _open(path: Path) -> cv2.VideoCapture:
     if not path.is_file():
         reason = "it is no file" if path.exists() else "there is no such file"
         raise InputError(f"cannot read the video {path}: {reason}; give a video file")
+    if _names_others(path):
+        raise InputError(f"{path} is no video but names other files: give the video itself, or convert it (ffmpeg -i)")
     # OpenCV's own words too.
     level = cv2.utils.logging.setLogLevel(0)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    # What begins with a slash is no protocol of FFmpeg's, as http: or concat: would be.
+    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
     cv2.utils.logging.setLogLevel(level)
     if not capture.isOpened():
         raise InputError(f"{path} is no video that OpenCV can read: give one that plays, or convert it (ffmpeg -i)")
     return capture
+
+
+def _names_others(path: Path) -> bool:
+    """Whether FFmpeg would open other files in place of this one."""
+    with open(path, "rb") as file:
+        beginning = file.read(BEGINNING)
+    is_picture = (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+    return beginning.lstrip().startswith(PLAYLISTS) or b"<MPD" in beginning or (is_picture and "%" in str(path))

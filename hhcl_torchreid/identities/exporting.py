@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..data.images import UNREADABLE
 from ..errors import InputError
-from ..files import csv_text, replacing, replacing_folder, visible
+from ..files import csv_text, ordinary, replacing, replacing_folder, visible
 from .assignment import OUTLIER, Identities
 from .crops import Crops
 
@@ -97,7 +97,7 @@ def _coco(folder: Path, crops: Crops, identities: Identities, names: Mapping[int
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for path, identity in zip(crops.paths, identities.identity.tolist(), strict=True):
-        with suppress(*UNREADABLE), Image.open(crops.root / path) as image:
+        with suppress(*UNREADABLE), open(crops.root / path, "rb", opener=ordinary) as crop, Image.open(crop) as image:
             width, height = image.size
             images.append({"id": len(images) + 1, "file_name": visible(path), "width": width, "height": height})
             if identity != OUTLIER:

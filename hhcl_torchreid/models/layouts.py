@@ -113,7 +113,8 @@ LAYOUTS = (
         mark="heads.bottleneck.1.",
         renamed=(
             *(("backbone.", ""), ("heads.bottleneck.0.", "embedding."), ("heads.bottleneck.1.", "neck.")),
-            ("heads.pool_layer.p", POOLING_EXPONENT),
+            # From May to July 2020 a LeakyReLU and a neck came behind that, which no network here has.
+            *(("heads.bnneck.", "embedding.leaky relu and neck."), ("heads.pool_layer.p", POOLING_EXPONENT)),
         ),
         stride_1="",
         family="fastreid",

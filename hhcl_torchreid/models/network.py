@@ -8,6 +8,7 @@ the features (classifiers, reduction convolutions).
 import textwrap
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ class GlobalPooling(nn.Module):
 
     def _generalized_mean(self, feature_map: torch.Tensor) -> torch.Tensor:
         # eps ** 3 is zero in float16.
-        with torch.autocast(feature_map.device.type, enabled=False):
+        with _in_float32(feature_map.device):
             p = self.p.float()
             powers = feature_map.float().clamp(min=self.eps).pow(p)
             return powers.mean((2, 3), keepdim=True).pow(1 / p).to(feature_map.dtype)
@@ -151,7 +152,7 @@ class ReIDModel(nn.Module):
         features = self._backbone_features(images)
         if self.embedding is not None:
             features = self.embedding(features)
-        with torch.autocast(features.device.type, enabled=False):
+        with _in_float32(features.device):
             features = features.float()
             if self.neck is not None:
                 features = self.neck(features)
@@ -350,6 +351,8 @@ def _build_pretrained(
         backbone = build(which != "V2", *sizes)
         if which == "V2":
             load_v2_weights(backbone, record.v2_weights)
+        if any(parameter.is_meta for parameter in backbone.parameters()):
+            raise InputError(f"{name} is built on the meta device, where it takes no weights: build it on the CPU")
     except InputError:
         raise
     # Downloads fail in the ways of urllib, requests, gdown and torch, which have no exception in common.
@@ -360,6 +363,11 @@ def _build_pretrained(
             "from random weights, and model.load_weights FILE with it to start from a file you have"
         ) from error
     return backbone
+
+
+def _in_float32(device: torch.device) -> AbstractContextManager[Any]:
+    # Autocast knows no meta device, on which nothing is computed.
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def _embedding_layer(in_features: int, out_features: int) -> nn.Linear:

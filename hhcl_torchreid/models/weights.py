@@ -100,6 +100,11 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
         InputError: As :func:`load_weights`.
     """
     own = model.state_dict()
+    if any(value.is_meta for value in own.values()):
+        raise InputError(
+            f"this {model.name} is on the meta device, where it takes no weights: build it on the CPU, or move it "
+            "there with to_empty"
+        )
     found = translate(find_state_dict(checkpoint, path), own)
     try:
         weights = _fitted(found.weights, own, model)

@@ -95,7 +95,8 @@ def build_model_from_config(cfg: CfgNode) -> ReIDModel:
         image_size=(cfg.data.height, cfg.data.width),
     )
     _check_layers(cfg, model)
-    _tell_complexity(cfg, model)
+    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
+    logger.info(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
     if cfg.model.load_weights and not is_resumed:
         logger.info(load_from(model, load_checkpoint(cfg.model.load_weights), cfg.model.load_weights))
     model = model.to(memory_format=torch.channels_last)
@@ -115,11 +116,6 @@ def _check_layers(cfg: CfgNode, model: ReIDModel) -> None:
     for key, layers in asked.items():
         if not layers or set(layers) - set(learning):
             raise InputError(f"{key} is {layers!r}: give some of the layers that learn, {', '.join(learning)}")
-
-
-def _tell_complexity(cfg: CfgNode, model: ReIDModel) -> None:
-    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
-    logger.info(f"Model complexity: params={parameters:,} flops={operations:,}, {model.feature_dim} features")
 
 
 def build_engine(cfg: CfgNode, datamanager: Any, model: ReIDModel) -> ImageHHCLEngine:

@@ -12,9 +12,11 @@ from filelock import FileLock, Timeout
 
 from .. import distributed
 from ..errors import InputError
-from ..files import replacing, writing
+from ..files import ordinary, replacing, writing
 
 __all__ = ["RunFolder"]
+
+LONGEST_OWNER = 300  # characters
 
 
 class RunFolder:
@@ -73,13 +75,14 @@ class RunFolder:
             yield
             return
         lock = FileLock(self._lock, timeout=0, is_singleton=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InputError(
-                f"{self.path} is in use by another run ({self._read_owner()}): wait for its end, or set data.save_dir "
-                "to another folder"
-            ) from None
+        with writing(self._lock):  # not every disk locks files
+            try:
+                lock.acquire()
+            except Timeout:
+                raise InputError(
+                    f"{self.path} is in use by another run ({self._read_owner()}): wait for its end, or set "
+                    "data.save_dir to another folder"
+                ) from None
         try:
             with replacing(self._owner, is_durable=False) as owner:
                 owner.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -89,6 +92,7 @@ class RunFolder:
 
     def _read_owner(self) -> str:
         try:
-            return self._owner.read_text(encoding="utf-8")
+            with open(self._owner, encoding="utf-8", errors="replace", opener=ordinary) as file:
+                return file.read(LONGEST_OWNER)
         except OSError:
             return "its process is not known"

@@ -109,6 +109,41 @@ def test_identities_of_joined_data_sets_are_classes_of_their_own(tmp_path, regis
     assert len(set(engine.identities.tolist())) == 6
 
 
+@pytest.mark.parametrize("name", ["market1501", "dukemtmcreid", "synthetic"])
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [
+        ("exp1_c3", "torchreid takes 1_c3 in "),
+        ("-_c2s", "torchreid takes -_c2 in "),
+        ("data[1]", "pattern of names"),
+        ("*", "pattern"),
+        ("a?", "pattern"),
+    ],
+)
+def test_a_root_that_torchreid_reads_other_things_from(tmp_path, name, folder, named):
+    for inner in ("market1501", "dukemtmc-reid"):
+        (tmp_path / folder / inner).mkdir(parents=True)
+    with pytest.raises(InputError, match=named):
+        runner.check_datasets([name], str(tmp_path / folder / "."))
+
+
+def test_a_folder_of_crops_may_be_called_anything(tmp_path):
+    for number in range(2):
+        write_image(tmp_path / "exp1_c3[1]*" / "hall" / f"{number}.jpg", number)
+    runner.check_datasets(["folder"], str(tmp_path / "exp1_c3[1]*"))
+    manager = datamanager(tmp_path / "exp1_c3[1]*", "data.sources", "['folder']", "data.targets", "['folder']")
+    assert len(manager.train_loader.dataset.data) == 2
+
+
+@pytest.mark.parametrize("sources", ["['market1501', 'market1501']", "['market1501', 'own']"])
+def test_an_image_is_of_one_source(tmp_path, register, sources):
+    folder = write_market(tmp_path)
+    register(torchreid.data.datasets.Market1501)
+    manager = datamanager(tmp_path, "data.sources", sources)
+    with pytest.raises(InputError, match=rf"{folder}.*\.jpg is of two of the data sets market1501, "):
+        check_records(manager)
+
+
 @pytest.mark.parametrize("dataset", ["market1501", "dukemtmcreid"])
 @pytest.mark.parametrize("split", range(3))
 def test_files_that_a_glob_does_not_find_are_told(tmp_path, capsys, dataset, split):
@@ -171,6 +206,34 @@ def test_only_regular_files_are_opened(tmp_path, make):
     assert all(image.kind == "unreadable" for image in FolderOfCrops.left_out)
 
 
+def sparse(path, size):
+    path.touch()
+    os.truncate(path, size)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: sparse(path, 3 << 30),
+        lambda path: path.touch(),
+        lambda path: path.symlink_to("/proc/self/maps"),  # which says that it is empty
+        lambda path: path.write_bytes(POSTSCRIPT),
+    ],
+    ids=["huge", "empty", "of the system", "program"],
+)
+def test_what_is_no_image_is_not_read_to_its_end(tmp_path, make):
+    write_image(tmp_path / "camera" / "0.jpg")
+    make(tmp_path / "camera" / "x.jpg")
+    with pytest.raises(OSError, match=r"is no image|is a program"):
+        open_image(tmp_path / "camera" / "x.jpg")
+    manager = datamanager(tmp_path, "data.sources", "['folder']", "data.targets", "['folder']")
+    assert len(manager.train_loader.dataset.data) == 1
+    assert [image.kind for image in FolderOfCrops.left_out] == ["unreadable"]
+
+
 @pytest.mark.parametrize(
     ("error", "named"),
     [
@@ -228,8 +291,10 @@ def test_a_class_without_a_folder_of_its_own(tmp_path, register, data_root):
         (("anna", 1), "the identity 'anna' (str)"),
         ((0, None), "the camera None"),
         ((0.5, 1), "the identity 0.5"),
+        ((2**63, 1), "more than 18 digits as identity"),
+        ((0, -(10**5000)), "more than 18 digits as camera"),
     ],
-    ids=str,
+    ids=range(6),
 )
 @pytest.mark.parametrize("split", range(3))
 def test_cameras_and_identities_are_numbers(tmp_path, register, record, named, split):

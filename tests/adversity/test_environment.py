@@ -10,3 +10,9 @@ def test_a_number_of_processes_that_is_none(data_root, tmp_path, capsys, monkeyp
     monkeypatch.setenv(variable, value)
     code = call_train(data_root, tmp_path / "log", {})
     assert_one_sentence(code, capsys.readouterr().err, f"{variable} {value!r}", "torchrun")
+
+
+def test_a_number_of_processors_that_is_none(data_root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "all")
+    code = call_train(data_root, tmp_path / "log", {})
+    assert_one_sentence(code, capsys.readouterr().err, "LOKY_MAX_CPU_COUNT 'all' is no number of processors")

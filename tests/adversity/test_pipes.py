@@ -7,11 +7,13 @@ import signal
 import numpy as np
 import pytest
 from crops import save_image
+from filelock import FileLock
 from hostile import assert_one_sentence
 
 from hhcl_torchreid.commands import main as hhcl
 from hhcl_torchreid.errors import InputError
 from hhcl_torchreid.identities.page import ASSIGNED, DATA, read_page
+from hhcl_torchreid.training.folder import RunFolder
 
 
 @pytest.fixture
@@ -81,6 +83,24 @@ def test_no_reader_waits_at_a_pipe_or_reads_a_device(places, capsys, monkeypatch
     make(path)
     capsys.readouterr()
     assert_one_sentence(hhcl(words), capsys.readouterr().err)
+
+
+def test_a_disk_that_locks_no_files(tmp_path):
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    with (
+        pytest.raises(InputError, match=r"cannot write .*run/\.lock: .*set data\.save_dir"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass
+
+
+def test_an_owner_that_is_no_text(tmp_path):
+    (tmp_path / ".owner").touch()
+    with FileLock(tmp_path / ".lock"):
+        (tmp_path / ".owner").write_bytes(b"\xff" * 10**6)
+        with pytest.raises(InputError, match="in use by another run") as raised, RunFolder(tmp_path).locked():
+            pass
+    assert len(str(raised.value)) < 1000
 
 
 @pytest.mark.parametrize(

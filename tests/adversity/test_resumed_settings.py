@@ -76,6 +76,13 @@ def test_a_test_may_be_of_another_data_set():
     assert check_settings({"config": get_default_config().dump()}, "last.pth", cfg) == {}
 
 
+def test_settings_of_another_version_are_named(caplog):
+    began = get_default_config().dump() + "future: {x: 3}\n"
+    began = began.replace("cluster:\n", "cluster:\n  colour: red\n")
+    assert check_settings({"config": began}, "last.pth", get_default_config()) == {}
+    assert "last.pth is of another version" in caplog.text and "'cluster.colour, future'" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [

@@ -81,9 +81,13 @@ def raising(error):
             lambda: raising(RuntimeError("Caught\nRuntimeError: unable to write to file </torch_7>: x")),
             "error: Runtime",
         ),
+        (
+            lambda: raising(RuntimeError("unable to resize file </torch_7> to the right size: File too large (27)")),
+            "ulimit -f",
+        ),
         (lambda: raising(RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")), "/dev/shm"),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_what_a_machine_or_python_lacks_is_a_sentence(capsys, work, named):
     code = run_tool(work)
@@ -348,16 +352,28 @@ def test_a_limit_that_leaves_libraries_no_room_is_told_before_the_work(capsys):
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_a_limit_of_open_files_at_which_processes_wait_for_ever(capsys):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
+    try:
+        code = run_tool(lambda: raising(KeyError("the work has begun")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert_one_sentence(code, capsys.readouterr().err, "the limit of open files is 200", "ulimit -n 256")
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "named"),
     [
-        MemoryError(),
-        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
-        SystemError("error return without exception set"),
+        (MemoryError(), "ulimit -v"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "ulimit -v"),
+        (SystemError("error return without exception set"), "ulimit -v"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR to"),
     ],
 )
 @pytest.mark.parametrize("start", ["hhcl", "tool"])
-def test_too_little_memory_to_import_what_a_command_needs(capsys, monkeypatch, start, error):
+def test_no_room_to_import_what_a_command_needs(capsys, monkeypatch, start, error, named):
     class Full:
         """Where Python looks for modules, on a machine without room for one more."""
 
@@ -373,7 +389,7 @@ def test_too_little_memory_to_import_what_a_command_needs(capsys, monkeypatch, s
         with pytest.raises(SystemExit) as ended:
             load("report")
         code = ended.value.code
-    assert_one_sentence(code, capsys.readouterr().err, "cannot start", "ulimit -v")
+    assert_one_sentence(code, capsys.readouterr().err, "cannot start", named)
 
 
 @pytest.mark.parametrize("spoil", [torch.Tensor.zero_, lambda weights: weights.mul_(1e25)], ids=["zero", "overflow"])

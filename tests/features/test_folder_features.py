@@ -38,6 +38,13 @@ def crops(tmp_path):
     return tmp_path / "crops"
 
 
+@pytest.mark.parametrize("written", [-1, 2**33 - 1, 10**10])
+def test_files_of_any_year(crops, extractor, written):
+    expected = features_of_folder(crops, extractor).features
+    os.utime(crops / "camera0" / "0.png", (written, written))
+    assert torch.equal(features_of_folder(crops, extractor).features, expected)
+
+
 class TestByCamera:
     @pytest.fixture
     def crops(self, tmp_path):

@@ -1,5 +1,6 @@
 """Decoding, frame by frame."""
 
+import shutil
 import tracemalloc
 
 import cv2
@@ -67,6 +68,36 @@ def test_no_video(tmp_path, content, capfd):
     with pytest.raises(InputError, match=r"video.mp4 is no video that OpenCV can read: give one that plays"):
         next(read_frames(tmp_path / "video.mp4"))
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.mp4", "ffconcat version 1.0\nfile video.mp4\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nvideo.mp4\n#EXT-X-ENDLIST\n"),
+        ("list.mpd", '<?xml version="1.0"?><MPD profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"></MPD>'),
+        ("list.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"),
+    ],
+)
+def test_lists_of_other_files_are_no_videos(tmp_path, video, name, text):
+    shutil.copy(video, tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=rf"{name} is no video but names other files: give the video itself"):
+        next(read_frames(tmp_path / name))
+
+
+def test_a_name_that_stands_for_many_pictures(tmp_path):
+    for name in ("0.jpg", "%d.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    with pytest.raises(InputError, match="no video but names other files"):
+        next(read_frames(tmp_path / "%d.jpg"))
+
+
+@pytest.mark.parametrize("name", ["concat:a.mp4", "file:video.mp4", "a|b.mp4", "%d.mp4", "-.mp4"])
+def test_a_name_is_only_that_of_a_file(tmp_path, video, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(video, name)
+    assert len(list(read_frames(name))) == 12
 
 
 def test_no_file(tmp_path):

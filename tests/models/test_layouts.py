@@ -218,6 +218,14 @@ def test_every_fast_reid_has_its_neck(shallow, neck):
     assert seen["bnneck"] and seen["embedding_dim"] == 0 and seen["name"] == "fastreid/resnet18"
 
 
+def test_what_fast_reid_had_between_embedding_and_neck_is_not_left_out(shallow, tmp_path):
+    names = {"neck.": "heads.bnneck.", "embedding.": "heads.bottleneck.0.", EVERY: "backbone."}
+    weights = renamed(shallow.state_dict(), names)
+    between = {key.replace("bnneck", "bottleneck.1"): value for key, value in weights.items() if "bnneck" in key}
+    with pytest.raises(InputError, match=r"has no embedding\.leaky relu and neck"):
+        load_weights(shallow, save(tmp_path, {"model": weights | between}))
+
+
 def test_moco_leaves_its_head_and_its_queue_behind(tmp_path):
     plain = plain_model("resnet18").eval()
     weights = {key: value for key, value in plain.state_dict().items() if not key.startswith("classifier")}
@@ -297,6 +305,12 @@ class TestBadInput:
         weights = {key: value.to("meta") for key, value in plain_model("resnet18").state_dict().items()}
         self.refused(save(tmp_path, weights), "no numbers for conv1.weight", "save it on the CPU")
 
+    def test_a_model_that_has_no_numbers_takes_none(self, shallow, tmp_path):
+        with torch.device("meta"):
+            model = build_model("resnet18", pretrained=False, pooling="gem", embedding_dim=16)
+        with pytest.raises(InputError, match="this resnet18 is on the meta device"):
+            load_weights(model, save(tmp_path, shallow.state_dict()))
+
     def test_more_than_float32_holds_is_no_number(self, tmp_path):
         weights = plain_model("resnet18").double().state_dict()
         weights["bn1.weight"][0] = 1e300
@@ -319,7 +333,7 @@ class TestBadInput:
         inside = [0] * 10
         for _ in range(30):
             inside = [inside] * 10
-        self.refused(save(tmp_path, {"conv1.weight": torch.zeros(1), "options": inside}), "is nested without end")
+        self.refused(save(tmp_path, {"conv1.weight": torch.zeros(1), "options": inside}), "holds more parts than any")
 
     def test_a_name_that_no_line_has_room_for(self, tmp_path):
         weights = {**plain_model("resnet18").state_dict(), "x" * 10**5: torch.zeros(1)}

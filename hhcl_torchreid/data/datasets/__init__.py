@@ -1,8 +1,11 @@
 """Data sets that torchreid lacks, by the names that it knows them under once this is imported."""
 
 import difflib
+import glob
 import os.path as osp
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import torchreid
 
@@ -39,6 +42,10 @@ DATASETS = {
 }
 """A new data set is one class and one row here."""
 
+_OF_TORCHREID = tuple({cls for cls in image_datasets().values() if isinstance(cls, type)})
+_NAMED_ANYWHERE = (torchreid.data.datasets.Market1501, torchreid.data.datasets.DukeMTMCreID)
+"""Classes that look for person and camera in the whole path of an image, and take the first that they find."""
+
 
 def check_datasets(names: Sequence[str], root: str) -> None:
     """Checks that data sets are known and their folders are there, so that no download starts by surprise.
@@ -48,7 +55,7 @@ def check_datasets(names: Sequence[str], root: str) -> None:
         root: the folder that holds the data sets.
 
     Raises:
-        InputError: an unknown name, or a folder that is missing.
+        InputError: an unknown name, a folder that is missing, or one whose path would be taken for something else.
     """
     known = image_datasets()
     for name in names:
@@ -63,6 +70,19 @@ def check_datasets(names: Sequence[str], root: str) -> None:
                 f"data set {name} needs the folder {folder}, which does not exist: put the images there, or set --root "
                 "to the folder that holds it"
             )
+        _check_path(name, known[name], osp.abspath(osp.expanduser(root)))
+
+
+def _check_path(name: str, dataset: Any, root: str) -> None:
+    if not isinstance(dataset, type) or not (issubclass(dataset, _OF_TORCHREID) or name in FRAMES_OF_VIDEO):
+        return
+    if glob.escape(root) != root:
+        raise InputError(f"torchreid takes {root} for a pattern of names: choose a --root without *, ? and [")
+    if issubclass(dataset, _NAMED_ANYWHERE) and (found := re.search(r"[-\d]+_c\d", root)):
+        raise InputError(
+            f"torchreid takes {found[0]} in {root} for the person and the camera of every image of {name}: choose a "
+            "--root without a number followed by _c and a digit"
+        )
 
 
 def sightings_of(names: Sequence[str]) -> dict[str, Sighting]:
