@@ -15,6 +15,7 @@ import torchreid
 from yacs.config import CfgNode
 
 from . import config, distributed
+from ._torchreid import image_datasets
 from .checkpoint import check_settings, configuration_in, load_checkpoint
 from .data.corrections import read_corrections
 from .data.datasets import FolderOfCrops, check_datasets, sightings_of
@@ -158,6 +159,8 @@ def system_info() -> str:
 def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
     """Says which settings do nothing, and fits others to the network: its layers, the pixels it was trained on."""
     ignored = config.settings_without_effect(cfg)
+    if not any(_is_folder(name) for name in (*cfg.data.sources, *cfg.data.targets)):
+        ignored += [key for key in ("data.camera_regex", "data.track_regex") if config.get_value(cfg, key)]
     if ignored:
         logger.warning(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
     cfg = cfg.clone()
@@ -172,6 +175,11 @@ def _fit_to_hhcl(cfg: CfgNode) -> CfgNode:
             cfg.data[key] = own
             logger.info(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
     return cfg
+
+
+def _is_folder(dataset: str) -> bool:
+    known = image_datasets().get(dataset)
+    return isinstance(known, type) and issubclass(known, FolderOfCrops)
 
 
 def _fit_to_weights(cfg: CfgNode) -> CfgNode:
