@@ -103,7 +103,8 @@ class DecodedImages(Dataset[dict[str, Any]]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        path, pid, camid, dsetid = self.records[index]
+        path, *numbers = self.records[index]
+        pid, camid, dsetid = map(int, numbers)  # no batch can be made of NumPy's different types
         try:
             picture = open_image(path).resize((self.width, self.height), Image.Resampling.BICUBIC)
             pixels, readable = image_functional.pil_to_tensor(picture), True

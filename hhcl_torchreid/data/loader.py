@@ -110,14 +110,9 @@ class TestBatches:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for indices, images in self.store.in_order(self.batch_size):
             records = [self.store.images.records[index] for index in indices]
-            paths, identities, cameras, datasets = zip(*records, strict=True)
-            yield {
-                "img": images,
-                "pid": torch.tensor(identities),
-                "camid": torch.tensor(cameras),
-                "impath": list(paths),
-                "dsetid": torch.tensor(datasets),
-            }
+            paths, *columns = zip(*records, strict=True)
+            identities, cameras, datasets = (torch.tensor(list(map(int, column))) for column in columns)
+            yield {"img": images, "pid": identities, "camid": cameras, "impath": list(paths), "dsetid": datasets}
 
 
 def make_store(

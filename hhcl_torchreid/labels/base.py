@@ -127,7 +127,8 @@ def keep_apart(records: Sequence[tuple[str, int, int, int]]) -> list[tuple[str, 
         The same, as they are where they are of one data set; else with identities and cameras numbered anew, but for
         unknown ones, which are negative.
     """
-    paths, identities, cameras, datasets = zip(*records, strict=True)
+    paths, *columns = zip(*records, strict=True)
+    identities, cameras, datasets = (tuple(map(int, column)) for column in columns)
     if len(set(datasets)) > 1:
         identities, cameras = (_number_pairs(datasets, numbers) for numbers in (identities, cameras))
     return list(zip(paths, identities, cameras, datasets, strict=True))

@@ -7,7 +7,9 @@ from typing import Any
 from yacs.config import CfgNode
 
 from .. import config, distributed
+from .._torchreid import image_datasets
 from ..checkpoint import check_settings, configuration_in, load_checkpoint
+from ..data.datasets import FolderOfCrops
 from ..models import check_input_size, find_backbone, settings_seen_in
 from ..settings import SETTINGS
 from ..training.folder import RunFolder
@@ -27,6 +29,8 @@ OF_THE_NETWORK = (
 def fit_to_hhcl(cfg: CfgNode) -> CfgNode:
     """Says which settings do nothing, and fits others to the network: its layers, the pixels it was trained on."""
     ignored = config.settings_without_effect(cfg)
+    if not any(_is_folder(name) for name in (*cfg.data.sources, *cfg.data.targets)):
+        ignored += [key for key in ("data.camera_regex", "data.track_regex") if config.get_value(cfg, key)]
     if ignored:
         logger.warning(f"These settings have no effect on HHCL: {', '.join(ignored)}\n")
     cfg = cfg.clone()
@@ -41,6 +45,11 @@ def fit_to_hhcl(cfg: CfgNode) -> CfgNode:
             cfg.data[key] = own
             logger.info(f"The weights of {cfg.model.name} were trained with data.{key} {own}, which this run takes\n")
     return cfg
+
+
+def _is_folder(dataset: str) -> bool:
+    known = image_datasets().get(dataset)
+    return isinstance(known, type) and issubclass(known, FolderOfCrops)
 
 
 def fit_to_weights(cfg: CfgNode) -> CfgNode:

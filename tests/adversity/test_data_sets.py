@@ -109,6 +109,30 @@ def test_identities_of_joined_data_sets_are_classes_of_their_own(tmp_path, regis
     assert len(set(engine.identities.tolist())) == 6
 
 
+def test_numbers_may_be_of_any_whole_type(tmp_path, register, make_engine):
+    people = itertools.cycle([np.uint64, np.int8, int, bool])
+    records = [
+        (kind(person % 2), np.int32(camera)) for person in range(4) for camera in range(2) for kind in (next(people),)
+    ]
+    register(own_class(records))
+    for number in range(len(records)):
+        write_image(tmp_path / f"{number}.jpg", 9 * number)
+    options = (
+        "data.sources",
+        "['own']",
+        "data.targets",
+        "['own']",
+        "train.batch_size",
+        "4",
+        "sampler.num_instances",
+        "2",
+    )
+    engine = make_engine(datamanager(tmp_path, *options), labels="identities", num_instances=2)
+    engine.run(save_dir=str(tmp_path / "log"), max_epoch=1)
+    assert engine.identities.tolist() == [int(person) for person, _ in records]
+    assert 0 < engine.results["own"]["mAP"] <= 1
+
+
 @pytest.mark.parametrize("name", ["market1501", "dukemtmcreid", "synthetic"])
 @pytest.mark.parametrize(
     ("folder", "named"),

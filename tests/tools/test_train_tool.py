@@ -168,9 +168,9 @@ def test_configurations_of_torchreids_engines_run(call, tmp_path):
         "loss: {name: triplet, softmax: {label_smooth: True}, triplet: {weight_x: 1.0}}\n"
         "train: {optim: amsgrad, fixbase_epoch: 1, open_layers: [fc, classifier], new_layers: [classifier]}\n"
     )
-    code, output, error = call("--config-file", str(file))
+    code, output, error = call("--config-file", str(file), data__camera_regex="(c)")  # which a folder of crops has
     assert code == 0, error
-    ignored = "sampler.train_sampler, train.new_layers, loss.name, loss.triplet.weight_x"
+    ignored = "sampler.train_sampler, train.new_layers, loss.name, loss.triplet.weight_x, data.camera_regex"
     assert f"These settings have no effect on HHCL: {ignored}\n" in output
     assert "train.open_layers is ['neck']" in output
     assert load_config(str(tmp_path / "log" / "config.yaml")).train.open_layers == ["neck"]
