@@ -294,6 +294,8 @@ def _load_model(
         loaded = load_from(model, checkpoint, path)
         if verbose:
             logger.info(loaded)
+        else:
+            loaded.warn_of_missing()
     if stored is None:  # weights alone do not say what they were trained in
         return model, _TrainedOn(size, model.pixel_mean, model.pixel_std, "off")
     return model, _TrainedOn(size, stored.data.norm_mean, stored.data.norm_std, stored.train.amp, stored)

@@ -61,6 +61,13 @@ class LoadedWeights(NamedTuple):
             f"has {settings}"
         )
 
+    def warn_of_missing(self) -> None:
+        """Warns of what stays as initialised; for who does not tell the paragraph."""
+        if self.missing:
+            warnings.warn(
+                f"{self.path} has no weights for {', '.join(self.missing)}: left as initialised", stacklevel=3
+            )
+
 
 def load_weights(model: ReIDModel, path: str | os.PathLike[str]) -> list[str]:
     """Loads the weights of a file into a model, in place.
@@ -82,7 +89,9 @@ def load_weights(model: ReIDModel, path: str | os.PathLike[str]) -> list[str]:
     Raises:
         InputError: If the file is missing, is no checkpoint, or belongs to another model.
     """
-    return load_from(model, load_checkpoint(path), path).missing
+    loaded = load_from(model, load_checkpoint(path), path)
+    loaded.warn_of_missing()
+    return loaded.missing
 
 
 def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -> LoadedWeights:
@@ -127,8 +136,6 @@ def load_from(model: ReIDModel, checkpoint: Any, path: str | os.PathLike[str]) -
     _check_numbers(taken, own, path)
     model.load_state_dict(taken, strict=False)
     missing = [key for key in own if key not in weights and not key.endswith(".num_batches_tracked")]
-    if missing:
-        warnings.warn(f"{path} has no weights for {', '.join(missing)}: left as initialised", stacklevel=3)
     backbone = [key for key in own if not _is_on_top(key)]
     return LoadedWeights(
         str(path),
