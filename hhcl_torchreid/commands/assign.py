@@ -16,6 +16,7 @@ from ..identities import (
     Identities,
     JoiningLabeler,
     check_folder,
+    check_mot_folder,
     cluster_settings,
     collect_corrections,
     correct,
@@ -88,6 +89,8 @@ def assign(args: argparse.Namespace) -> str:
     check_folder(args.out, args.root)
     if args.forget is not None:
         return forget_identity(args.out, args.forget, args.root, args.camera_regex, args.track_regex)
+    if args.mot_out:
+        check_mot_folder(args.mot_out)
     settings = cluster_settings(args.weights, args.features)
     settings |= {name: getattr(args, name) for name in settings if getattr(args, name) is not None}
     PseudoLabeler(**settings)  # settings that are none are told before the work

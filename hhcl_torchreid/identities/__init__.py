@@ -13,7 +13,7 @@ from .numbers import load_earlier, load_names
 from .page import write_page
 from .questions import Question, find_questions
 from .reviewing import ReviewServer
-from .tracks import write_mot
+from .tracks import check_mot_folder, write_mot
 from .writing import write_csv, write_identities, write_unreadable
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ReviewServer",
     "SavedFeatures",
     "check_folder",
+    "check_mot_folder",
     "cluster_settings",
     "clusters_by_eps",
     "collect_corrections",

@@ -12,19 +12,22 @@ import torch.nn.functional as F
 
 from ..clustering.centroids import cluster_centroids
 from ..errors import InputError
-from ..files import csv_text, replacing, writing
+from ..files import csv_text, replacing, visible, writing
 from ..footage import Boxes, read_tracks, tracks_file
 from ..footage import write_tracks as write_track_file
 from .assignment import OUTLIER, Identities
 from .crops import Crops
 
-__all__ = ["COLUMNS", "TrackOfIdentity", "tracks_of", "write_mot", "write_tracks"]
+__all__ = ["COLUMNS", "TrackOfIdentity", "check_mot_folder", "tracks_of", "write_mot", "write_tracks"]
 
 COLUMNS = (
     *("camera", "track", "first_frame", "last_frame", "images"),
     *("identity", "similarity", "runner_up", "runner_up_similarity"),
 )
 OPTION = "the folder of the results"
+MOT_OPTION = "--mot-out"
+OURS = ".identities"
+"""Marks a folder of track files that hold identities: another's may be what a tracker has found."""
 
 
 class TrackOfIdentity(NamedTuple):
@@ -111,6 +114,22 @@ def _rows(tracks: Sequence[TrackOfIdentity], crops: Crops, identities: Identitie
         )
 
 
+def check_mot_folder(folder: str | Path) -> None:
+    """Keeps track files that this program has not written from being replaced.
+
+    Args:
+        folder: where :func:`write_mot` is to write.
+
+    Raises:
+        InputError: it holds such files.
+    """
+    others = sorted(path.name for path in Path(folder).glob("*.txt"))
+    if others and not Path(folder, OURS).exists():
+        raise InputError(
+            f"{MOT_OPTION} {folder} holds {visible(others[0])}, which may be a tracker's: choose a folder without any"
+        )
+
+
 def write_mot(folder: str | Path, crops: Crops, identities: Identities) -> list[Path]:
     """Writes a track file per camera, in which an identity has the same number at all of them.
 
@@ -127,8 +146,10 @@ def write_mot(folder: str | Path, crops: Crops, identities: Identities) -> list[
         The files.
 
     Raises:
-        InputError: no tracks, tracks without boxes or frames, or a file that cannot be read or written.
+        InputError: no tracks, tracks without boxes or frames, or a file that cannot be read or written, or that
+            is not of this program.
     """
+    check_mot_folder(folder)
     parts: dict[str, dict[str, list[TrackOfIdentity]]] = {}
     for part in tracks_of(crops, identities):
         parts.setdefault(part.camera, {}).setdefault(part.track, []).append(part)
@@ -148,8 +169,10 @@ def write_mot(folder: str | Path, crops: Crops, identities: Identities) -> list[
             place = np.maximum(np.searchsorted(begins, boxes.frame[rows], side="right") - 1, 0)
             numbers[rows] = np.array([part.identity for part in own])[place]
         numbers[numbers != OUTLIER] += 1
+        with replacing(Path(folder, OURS), option=MOT_OPTION) as mark:
+            mark.write("The track files here hold identities.\n")
         written.append(Path(folder, f"{camera or 'camera'}.txt"))
-        write_track_file(written[-1], replace(boxes, track=numbers), option="--mot-out")
+        write_track_file(written[-1], replace(boxes, track=numbers), option=MOT_OPTION)
     return written
 
 

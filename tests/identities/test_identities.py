@@ -530,6 +530,11 @@ def test_track_files_carry_identities_that_are_the_same_at_all_cameras(tmp_path)
     assert [int(line.split(",")[1]) for line in first if line.split(",")[1] != "-1"] == [1] * 5 + [2] * 3
     assert [int(line.split(",")[1]) for line in second if line.split(",")[1] != "-1"] == [1] * 8
     assert sum(line.split(",")[1] == "-1" for line in first) == 8
+    (tmp_path / "trackers").mkdir()
+    (tmp_path / "trackers" / "c0.txt").write_text("1,1,1,2,3,4,0.5")
+    with pytest.raises(InputError, match=r"holds c0\.txt, which may be a tracker's"):
+        write_mot(tmp_path / "trackers", crops, found)
+    assert (tmp_path / "trackers" / "c0.txt").read_text() == "1,1,1,2,3,4,0.5"
     plain = crops._replace(sightings=[Sighting("c0")] * 3)
     with pytest.raises(InputError, match="no tracks are known"):
         write_mot(tmp_path / "mot", plain, found)
