@@ -148,13 +148,13 @@ def test_a_root_that_torchreid_reads_other_things_from(tmp_path, name, folder, n
     for inner in ("market1501", "dukemtmc-reid"):
         (tmp_path / folder / inner).mkdir(parents=True)
     with pytest.raises(InputError, match=named):
-        runner.check_datasets([name], str(tmp_path / folder / "."))
+        check_datasets([name], str(tmp_path / folder / "."))
 
 
 def test_a_folder_of_crops_may_be_called_anything(tmp_path):
     for number in range(2):
         write_image(tmp_path / "exp1_c3[1]*" / "hall" / f"{number}.jpg", number)
-    runner.check_datasets(["folder"], str(tmp_path / "exp1_c3[1]*"))
+    check_datasets(["folder"], str(tmp_path / "exp1_c3[1]*"))
     manager = datamanager(tmp_path / "exp1_c3[1]*", "data.sources", "['folder']", "data.targets", "['folder']")
     assert len(manager.train_loader.dataset.data) == 2
 
