@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -84,14 +86,21 @@ def load(command: str) -> Any:
     except OSError as error:  # PyTorch wants a folder for temporary files
         reason, is_memory = f"cannot start ({error.strerror})", _is_of_memory(error)
         way_out = "free some space there, or set TMPDIR to a folder that can be written"
-    except Exception as error:  # where Python itself finds no room for a module, it fails in any way
-        reason, is_memory = f"cannot start ({type(error).__name__})", _is_of_memory(error)
-        if not is_memory:
+    # Where packages do not go together, or Python itself finds no room for one, it fails in any way.
+    except Exception as error:
+        is_memory = _is_of_memory(error)
+        if _is_ours(error) and not is_memory:
             raise
+        reason = " ".join(f"cannot start ({type(error).__name__}: {error})".split())
     if is_memory:
         way_out = "there is too little memory for it; free some, or raise its limit (ulimit -v)"
     print(f"error: {reason}: {way_out}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it was raised by this package, and not by one that it imports."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _is_of_memory(error: Exception) -> bool:

@@ -370,6 +370,7 @@ def test_a_limit_of_open_files_at_which_processes_wait_for_ever(capsys):
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "ulimit -v"),
         (SystemError("error return without exception set"), "ulimit -v"),
         (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR to"),
+        (RuntimeError("operator torchvision::nms does not exist"), "nms does not exist): hhcl doctor says"),
     ],
 )
 @pytest.mark.parametrize("start", ["hhcl", "tool"])
