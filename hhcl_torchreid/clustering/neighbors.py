@@ -172,7 +172,9 @@ def search(
     if backend == "faiss" and not features.is_cuda:
         neighbors, similarities = _search_tiles(features.cpu(), first, last, k, memory_budget, lowest)
     else:
-        at_once, search_block = _block_search(features, k, backend, memory_budget, lowest)
+        at_once, search_block = _block_search(
+            features, k, backend, memory_budget, lowest, last - first == len(features)
+        )
         blocks = map_blocks(
             last - first,
             at_once,
@@ -188,26 +190,29 @@ def search(
 
 
 def _block_search(
-    features: Tensor, k: int, backend: str, memory_budget: int, lowest: Tensor | None
+    features: Tensor, k: int, backend: str, memory_budget: int, lowest: Tensor | None, for_all: bool
 ) -> tuple[int, BlockSearch]:
     """How many rows to search for at once, and how."""
     rows = rows_at_once(features, k, memory_budget)
     if backend == "faiss":
         return rows, partial(_faiss_block, _gpu_resources(), features, k)
     if has_matrix_units(features):
-        return _screened(features, features, k, memory_budget, lowest)
+        return _screened(features, features, k, memory_budget, lowest, for_all)
     return rows, partial(torch_block, features, features, k, lowest)
 
 
 def _screened(
-    queries: Tensor, gallery: Tensor, k: int, memory_budget: int, lowest: Tensor | None = None
+    queries: Tensor, gallery: Tensor, k: int, memory_budget: int, lowest: Tensor | None = None, for_all: bool = False
 ) -> tuple[int, BlockSearch]:
-    screen = HalfPrecisionScreen(gallery, k)
+    screen = HalfPrecisionScreen(gallery, k, memory_budget, for_all)
 
     def search_block(start: int, stop: int) -> tuple[Tensor, Tensor]:
-        return screen.nearest(queries[start:stop], None if lowest is None else lowest[start:stop])
+        of_block = None if lowest is None else lowest[start:stop]
+        if queries is gallery:
+            return screen.nearest_of(start, stop, of_block)
+        return screen.nearest(queries[start:stop], of_block)
 
-    return rows_within(memory_budget, screen.bytes_per_row), search_block
+    return screen.rows_at_once, search_block
 
 
 def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> int:

@@ -1,12 +1,15 @@
 """Exact nearest neighbours at the speed of matrix units, which multiply numbers of half precision."""
 
 import warnings
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .blocks import rows_within
 from .precision import cpu_has_matrix_units
+from .products import PairProducts, RowProducts
 from .selection import largest_in_rows
 
 __all__ = ["HalfPrecisionScreen", "has_matrix_units"]
@@ -44,8 +47,12 @@ class HalfPrecisionScreen:
     Args:
         gallery (Tensor): (N, D) float32 rows of about unit length.
         k (int): rows wanted, at most N.
+        memory_budget (int): bytes that a block of similarities may take, with what selecting takes on top.
+        for_all (bool): whether every row of the gallery will be asked for. Where a CPU's budget holds half of all
+            products, each is then multiplied once for both of its rows.
 
     Attributes:
+        rows_at_once (int): how many rows to ask for at a time.
         rows_in_float32 (int): how many rows needed float32 products so far.
 
     References:
@@ -54,16 +61,23 @@ class HalfPrecisionScreen:
         TDPBF16PS, for sums that are rounded.
     """
 
-    def __init__(self, gallery: Tensor, k: int) -> None:
+    def __init__(self, gallery: Tensor, k: int, memory_budget: int = 0, for_all: bool = False) -> None:
         self.gallery, self.k = gallery, k
-        self.halves, lengths, lost = _halve(gallery)
-        self.num_candidates = min(k + MORE_CANDIDATES[self.halves.dtype], len(gallery))
-        self._longest, self._most_lost = lengths.max(), lost.max()
+        self.num_candidates = min(k + MORE_CANDIDATES[_dtype_of_halves(gallery)], len(gallery))
+        self._own = _halve(gallery)
+        self._longest, self._most_lost = self._own.lengths.max(), self._own.lost.max()
+        room = memory_budget - PairProducts.ROWS * self._bytes_per_row
+        if for_all and not gallery.is_cuda and PairProducts.bytes_of(len(gallery)) <= room:
+            self._products: RowProducts = PairProducts(self._own.halves)
+            self.rows_at_once = PairProducts.ROWS
+        else:
+            self._products = RowProducts(self._own.halves)
+            self.rows_at_once = rows_within(memory_budget, self._bytes_per_row)
         self.rows_in_float32 = 0
         self._pays = True
 
     @property
-    def bytes_per_row(self) -> int:
+    def _bytes_per_row(self) -> int:
         """What a row of a block takes: its similarities, and what selecting among them takes on top."""
         size = len(self.gallery)
         return 2 * size + 40 * int((self.num_candidates * size) ** 0.5)
@@ -80,12 +94,24 @@ class HalfPrecisionScreen:
             ``(R, k)`` int64 row numbers of the gallery and inner products (float64 on a GPU, float32 on a CPU), the
             most similar first, equal ones in the order of their numbers.
         """
+        halved = _halve(rows)
+        return self._nearest(halved, lambda: self._products.of(halved.halves), lowest)
+
+    def nearest_of(self, start: int, stop: int, lowest: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As :meth:`nearest`, of the gallery's own rows from ``start`` to ``stop``."""
+        halved = _Halved(*(part[start:stop] for part in self._own))
+        return self._nearest(halved, lambda: self._products.of_own(start, stop), lowest)
+
+    def _nearest(
+        self, halved: "_Halved", multiply: Callable[[], Tensor], lowest: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        rows = halved.rows
         if not self._pays:  # neither will it for other rows of such a gallery
             candidates = torch.zeros(len(rows), self.num_candidates, dtype=torch.int64, device=rows.device)
             may_be = torch.ones_like(candidates, dtype=torch.bool)
             is_certain = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
         else:
-            candidates, may_be, is_certain = self._screen(rows, lowest)
+            candidates, may_be, is_certain = self._screen(halved, multiply(), lowest)
         failed = (~is_certain).nonzero().squeeze(1)
         for part in failed.split(max(1, len(rows) // 4)):  # as float32 takes more room
             similarities = rows[part] @ self.gallery.T
@@ -99,12 +125,11 @@ class HalfPrecisionScreen:
         similarities, order = similarities.sort(dim=1, descending=True, stable=True)
         return candidates.gather(1, order[:, : self.k]), similarities[:, : self.k]
 
-    def _screen(self, rows: Tensor, lowest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _screen(self, halved: "_Halved", products: Tensor, lowest: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The (R, C) candidates, which of them may be among the nearest, and (R,) whether no others may."""
-        halves, lengths, lost = _halve(rows)
+        rows, _, lengths, lost = halved
         own, others = lengths + lost, self._longest + self._most_lost
         strays = lost * self._longest + own * self._most_lost + rows.shape[1] * 2**-22 * own * others
-        products = _product(halves, self.halves)
         candidates, rounded = largest_in_rows(products, self.num_candidates)
         may_be, is_certain = _told_apart(rounded, self.k, strays, len(self.gallery))
         if lowest is not None:
@@ -131,12 +156,24 @@ class HalfPrecisionScreen:
         return torch.cat(parts)
 
 
-def _halve(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The rows in half precision, their lengths, and the lengths of what rounding took from them."""
-    halves = rows.to(torch.float16 if rows.is_cuda else torch.bfloat16)
+class _Halved(NamedTuple):
+    """(R, D) rows, the same in half precision, their (R,) lengths, and the lengths of what rounding took from them."""
+
+    rows: Tensor
+    halves: Tensor
+    lengths: Tensor
+    lost: Tensor
+
+
+def _dtype_of_halves(rows: Tensor) -> torch.dtype:
+    return torch.float16 if rows.is_cuda else torch.bfloat16
+
+
+def _halve(rows: Tensor) -> _Halved:
+    halves = rows.to(_dtype_of_halves(rows))
     parts = list(zip(rows.split(ROWS_AT_ONCE), halves.split(ROWS_AT_ONCE), strict=True))
     lost = torch.cat([torch.linalg.vector_norm(whole - half.float(), dim=1) for whole, half in parts])
-    return halves, torch.linalg.vector_norm(rows, dim=1), lost
+    return _Halved(rows, halves, torch.linalg.vector_norm(rows, dim=1), lost)
 
 
 def _told_apart(rounded: Tensor, k: int, strays: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -150,17 +187,6 @@ def _told_apart(rounded: Tensor, k: int, strays: Tensor, size: int) -> tuple[Ten
     bound = strays.unsqueeze(1) + half_ulp * torch.maximum(kth.abs(), rounded.abs())
     may_be = rounded >= kth - 2 * SLACK * bound
     return may_be, ~may_be[:, -1] | (rounded.shape[1] == size)
-
-
-def _product(rows: Tensor, columns: Tensor) -> Tensor:
-    """Inner products of halves, whose partial sums stay in float32."""
-    switches = torch.backends.cuda.matmul
-    before = switches.allow_fp16_reduced_precision_reduction
-    switches.allow_fp16_reduced_precision_reduction = False
-    try:
-        return rows @ columns.T
-    finally:
-        switches.allow_fp16_reduced_precision_reduction = before
 
 
 def _products_at(rows: Tensor, gallery: Tensor, columns: Tensor, counts: Tensor) -> Tensor:

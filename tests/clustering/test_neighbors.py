@@ -113,12 +113,14 @@ def test_of_equally_near_rows_the_lower_come_first(backend):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 99))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@given(st.integers(1, 3000), st.integers(1, 40), st.sampled_from([0, -25, -60]), st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_the_largest_are_found_by_their_groups(device, num_columns, k, seed):
+def test_the_largest_are_found_by_their_groups(device, dtype, num_columns, k, lowest, seed):
     k = min(k, num_columns)
     # Few distinct values: ties within groups and between them.
-    values = torch.randint(50, (5, num_columns), generator=torch.Generator().manual_seed(seed)).float().to(device)
+    values = torch.randint(50, (5, num_columns), generator=torch.Generator().manual_seed(seed)) + lowest
+    values = values.to(device, dtype)
     columns, largest = largest_in_rows(values, k)
     assert torch.equal(largest, values.sort(dim=1, descending=True).values[:, :k])
     assert torch.equal(values.gather(1, columns), largest)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hhcl_torchreid.clustering import jaccard_graph, k_nearest_neighbors, neighbors, re_ranking
 from hhcl_torchreid.clustering.neighbors import nearest, search
+from hhcl_torchreid.clustering.products import PairProducts
 from hhcl_torchreid.clustering.screening import HalfPrecisionScreen, has_matrix_units
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -89,6 +90,19 @@ def test_no_neighbour_is_lost(kind, device, seed, k):
     tolerance = 5e-7 if kind.startswith("one ulp") else None
     assert_as_near(screen.nearest(gallery), gallery, gallery, k, tolerance)
     assert_as_near(screen.nearest(gallery[5:12]), gallery[5:12], gallery, k, tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("memory_budget", [0, 1 << 20])
+def test_own_rows_are_found_as_others_are(kind, memory_budget, monkeypatch):
+    monkeypatch.setattr(PairProducts, "ROWS", 70)
+    gallery = KINDS[kind](1)
+    screen = HalfPrecisionScreen(gallery, 7, memory_budget, for_all=True)
+    assert screen.rows_at_once == (70 if memory_budget else 1)
+    lowest = gallery.new_ones(300)
+    blocks = [screen.nearest_of(start, start + 60, lowest[start : start + 60]) for start in range(0, 300, 60)]
+    assert_as_near([torch.cat(parts) for parts in zip(*blocks, strict=True)], gallery, gallery, 7, 5e-7)
+    torch.testing.assert_close(lowest, (gallery @ gallery.T).amin(dim=1), atol=5e-7, rtol=0)
 
 
 def test_float32_decides_where_the_screen_cannot():
