@@ -31,9 +31,11 @@ def largest_in_rows(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
         ``(R, k)`` int64 columns, and their values in the dtype of ``similarities``.
     """
     num_columns = similarities.shape[1]
-    is_short = 4 * k * num_columns < LARGEST_NUMBER**2
-    if similarities.dtype == torch.bfloat16 and not similarities.is_cuda and is_short:
-        return _largest_of_bf16(similarities, k)
+    if similarities.dtype == torch.bfloat16 and not similarities.is_cuda:
+        # A core takes the maximum of a group much faster than it fetches one more candidate.
+        width = max(1, math.isqrt(num_columns // (4 * k)))
+        if num_columns // width <= LARGEST_NUMBER:
+            return _largest_of_bf16(similarities, k, width)
     width = math.isqrt(num_columns // k)
     if width < 2:
         values, columns = similarities.topk(k, dim=1)
@@ -49,7 +51,7 @@ def largest_in_rows(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return candidates.gather(1, places), values
 
 
-def _largest_of_bf16(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _largest_of_bf16(similarities: Tensor, k: int, width: int) -> tuple[Tensor, Tensor]:
     """The same on a CPU, with the few rows that fit into a core's cache at a time.
 
     A CPU compares whole numbers of 16 bits many times faster than bf16, and NumPy selects among whole numbers with the
@@ -59,24 +61,23 @@ def _largest_of_bf16(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
     at_once = max(FEWEST_AT_ONCE, BYTES_AT_ONCE // (2 * bits.shape[1]))
     parts = np.split(bits, range(at_once, len(bits), at_once))
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        found = list(pool.map(lambda part: _largest_of_bits(part, k), parts))
+        found = list(pool.map(lambda part: _largest_of_bits(part, k, width), parts))
     columns, values = (torch.from_numpy(np.concatenate(some)) for some in zip(*found, strict=True))
     return columns, values.view(torch.bfloat16)
 
 
-def _largest_of_bits(bits: Bits, k: int, is_ordered: bool = False) -> tuple[NDArray[np.int64], Bits]:
-    """Columns and bits of the ``k`` largest of every row, given as bits, which have the order of the whole numbers.
+def _largest_of_bits(bits: Bits, k: int, width: int, is_ordered: bool = False) -> tuple[NDArray[np.int64], Bits]:
+    """Columns and bits of the ``k`` largest of every row, by groups of ``width`` columns.
 
-    Negative numbers have the opposite one. They are turned over where they are among the largest.
+    Bits of positive floating-point numbers have the order of whole numbers. Those of negative ones have the opposite
+    order, and are turned over where they are among the largest.
     """
     num_rows, num_columns = bits.shape
-    # A core takes the maximum of a group much faster than it fetches one more candidate.
-    width = max(1, math.isqrt(num_columns // (4 * k)))
     num_groups = num_columns // width
     maxima = bits[:, : num_groups * width].reshape(num_rows, width, num_groups).max(axis=1)
     largest, groups = _select(maxima, k)
     if not is_ordered and largest.min(initial=0) < 0:
-        columns, largest = _largest_of_bits(_turn_negatives(bits), k, is_ordered=True)
+        columns, largest = _largest_of_bits(_turn_negatives(bits), k, width, is_ordered=True)
         return columns, _turn_negatives(largest)
     num_grouped = num_groups * width
     candidates = np.empty((num_rows, k * width + num_columns - num_grouped), np.int64)

@@ -7,7 +7,7 @@ from clustering_cases import DEVICES, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors
+from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors, selection
 from hhcl_torchreid.clustering.selection import largest_in_rows
 from hhcl_torchreid.errors import InputError, explain_out_of_memory
 
@@ -125,6 +125,15 @@ def test_the_largest_are_found_by_their_groups(device, dtype, num_columns, k, lo
     assert torch.equal(largest, values.sort(dim=1, descending=True).values[:, :k])
     assert torch.equal(values.gather(1, columns), largest)
     assert all(len(set(row)) == k for row in columns.tolist())
+
+
+@pytest.mark.parametrize("columns_of_bf16", [2**16, 100])
+def test_the_largest_of_more_columns_than_their_numbers_have_bits_for(columns_of_bf16, monkeypatch):
+    monkeypatch.setattr(selection, "LARGEST_NUMBER", columns_of_bf16)
+    values = torch.randn(3, 7000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    columns, largest = largest_in_rows(values, 9)
+    assert torch.equal(largest, values.sort(dim=1, descending=True).values[:, :9])
+    assert torch.equal(values.gather(1, columns), largest)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
