@@ -127,6 +127,15 @@ def test_the_largest_are_found_by_their_groups(device, dtype, num_columns, k, lo
     assert all(len(set(row)) == k for row in columns.tolist())
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_largest_may_be_in_the_columns_that_no_group_takes(device, dtype):
+    values = torch.zeros(2, 1007, device=device, dtype=dtype)
+    values[:, -5:] = torch.arange(1, 6)
+    columns, _ = largest_in_rows(values, 3)
+    assert columns.tolist() == [[1006, 1005, 1004]] * 2
+
+
 @pytest.mark.parametrize("columns_of_bf16", [2**16, 100])
 def test_the_largest_of_more_columns_than_their_numbers_have_bits_for(columns_of_bf16, monkeypatch):
     monkeypatch.setattr(selection, "LARGEST_NUMBER", columns_of_bf16)
