@@ -14,9 +14,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["add_verbosity", "answer", "at_level", "attach", "copied_to", "progress_bar", "shown"]
+__all__ = [
+    "add_verbosity",
+    "answer",
+    "at_level",
+    "attach",
+    "copied_to",
+    "late_progress_bar",
+    "progress_bar",
+    "shown",
+]
 
 LOGGER = logging.getLogger(__package__)
+
+LATE = 2.0  # seconds after which a bar is of use
 
 
 class _Printer(logging.Handler):
@@ -122,6 +133,11 @@ def progress_bar(steps: Iterable[Any] | None = None, is_short: bool = False, **s
 
     is_off = is_short or _printer.is_quiet or not LOGGER.isEnabledFor(logging.INFO)
     return tqdm(steps, disable=True if is_off else None, **settings)
+
+
+def late_progress_bar(steps: Iterable[Any] | None = None, is_short: bool = False, **settings: Any) -> Any:
+    """As :func:`progress_bar`, for work that may be over at once or take hours: shown where it has taken a while."""
+    return progress_bar(steps, is_short, leave=False, delay=LATE, **settings)
 
 
 @contextmanager

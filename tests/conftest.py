@@ -1,5 +1,6 @@
 """Small data sets in the real layouts, made once for all tests."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -7,11 +8,30 @@ import pytest
 import torch
 import torchreid
 
-from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model
+from hhcl_torchreid import ImageHHCLEngine, PseudoLabeler, build_model, log
 from hhcl_torchreid.rendering import render_market1501
 from hhcl_torchreid.training.optimization import fuse_optimizer
 
 sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tools", "benchmarks")]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Standard error, which progress bars take for a terminal."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    return sys.stderr
+
+
+@pytest.fixture
+def bars(terminal, monkeypatch):
+    """What shows progress bars, also of what does not take long."""
+    monkeypatch.setattr(log, "LATE", 0)
+    return terminal
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -115,24 +116,27 @@ def test_what_nobody_reads_is_an_error_as_of_print(level, monkeypatch):
         LOGGER.warning("careful")
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 @pytest.mark.parametrize(
     ("level", "is_short", "has_bar"),
     [(logging.INFO, False, True), (logging.INFO, True, False), (logging.WARNING, False, False)],
 )
-def test_bars_are_where_progress_is_shown(level, is_short, has_bar, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
+def test_bars_are_where_progress_is_shown(level, is_short, has_bar, terminal):
     with log.shown(level):
         assert list(log.progress_bar(range(3), is_short, desc="count")) == [0, 1, 2]
-    assert ("count" in sys.stderr.getvalue()) == has_bar
+    assert ("count" in terminal.getvalue()) == has_bar
 
 
-def test_a_program_that_wants_warnings_alone_sees_no_bars(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
+def test_a_program_that_wants_warnings_alone_sees_no_bars(terminal):
     with log.at_level(logging.WARNING):
         assert list(log.progress_bar(range(3))) == [0, 1, 2]
-    assert not sys.stderr.getvalue()
+    assert not terminal.getvalue()
+
+
+def test_a_late_bar_waits_until_the_work_has_taken_a_while(terminal, monkeypatch):
+    monkeypatch.setattr(log, "LATE", 0.2)
+    assert list(log.late_progress_bar(range(3), desc="at once")) == [0, 1, 2]
+    for _ in log.late_progress_bar(range(4), desc="slow"):
+        time.sleep(0.15)
+    assert "at once" not in terminal.getvalue()
+    assert "slow: " in terminal.getvalue()
+    assert "75%" in terminal.getvalue()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import explain_out_of_memory, is_out_of_memory
+from ..log import late_progress_bar
 
 __all__ = ["ScratchTable", "default_budget", "map_blocks", "rows_within"]
 
@@ -32,7 +33,14 @@ def rows_within(memory_budget: int, bytes_per_row: int) -> int:
     return max(1, memory_budget // max(1, bytes_per_row))
 
 
-def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: str, threads: int = 1) -> list[Result]:
+def map_blocks(
+    total: int,
+    rows: int,
+    work: Callable[[int, int], Result],
+    task: str,
+    threads: int = 1,
+    is_long: bool = False,
+) -> list[Result]:
     """Calls ``work(start, stop)`` over consecutive blocks of ``range(total)``.
 
     A block that runs out of memory is tried again at a quarter of its size.
@@ -41,8 +49,9 @@ def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: 
         total: number of rows.
         rows: rows in a block to begin with.
         work: called with the block's bounds; it must have no effect when it fails.
-        task: what is being done, for the error message.
+        task: what is being done, for the error message and the progress bar.
         threads: how many blocks are worked on at the same time.
+        is_long: whether many rows take so long that their progress is to be shown.
 
     Returns:
         What ``work`` returned, in the order of the blocks.
@@ -50,20 +59,38 @@ def map_blocks(total: int, rows: int, work: Callable[[int, int], Result], task: 
     Raises:
         InputError: not even a block of a single row fits into memory.
     """
+    bar = late_progress_bar(
+        total=total, is_short=not is_long, desc=task.removeprefix("the "), unit="row", unit_scale=True
+    )
+    with bar as progress:
+        results = []
+        for start, stop, result in _in_order(total, rows, work, task, threads):
+            results.append(result)
+            progress.update(stop - start)
+        return results
+
+
+def _in_order(
+    total: int, rows: int, work: Callable[[int, int], Result], task: str, threads: int
+) -> Iterator[tuple[int, int, Result]]:
+    """The bounds of each block and what the work gave for it, one after the other."""
     if threads == 1 or rows >= total:
-        return _map_in_turn(0, total, rows, work, task)
-    starts = range(0, total, rows)
+        yield from _in_turn(0, total, rows, work, task)
+        return
     with ThreadPoolExecutor(threads) as pool:
-        blocks = pool.map(lambda start: _map_in_turn(start, min(start + rows, total), rows, work, task), starts)
-        return [result for block in blocks for result in block]
+        starts = range(0, total, rows)
+        blocks = pool.map(lambda start: list(_in_turn(start, min(start + rows, total), rows, work, task)), starts)
+        for block in blocks:
+            yield from block
 
 
-def _map_in_turn(start: int, end: int, rows: int, work: Callable[[int, int], Result], task: str) -> list[Result]:
-    results = []
+def _in_turn(
+    start: int, end: int, rows: int, work: Callable[[int, int], Result], task: str
+) -> Iterator[tuple[int, int, Result]]:
     while start < end:
         stop = min(start + rows, end)
         try:
-            results.append(work(start, stop))
+            result = work(start, stop)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -72,8 +99,8 @@ def _map_in_turn(start: int, end: int, rows: int, work: Callable[[int, int], Res
                     raise
             rows = max(1, (stop - start) // 4)
         else:
+            yield start, stop, result
             start = stop
-    return results
 
 
 class ScratchTable:

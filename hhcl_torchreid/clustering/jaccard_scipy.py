@@ -63,7 +63,7 @@ def encode(
         return _normalized(lifted, weigh, start)
 
     rows = min(rows_within(memory_budget, 64 * k1 * half), max(ROWS_AT_LEAST, -(-num_rows // BLOCKS_AT_LEAST)))
-    blocks = map_blocks(num_rows, rows, expand, "the k-reciprocal encoding", torch.get_num_threads())
+    blocks = map_blocks(num_rows, rows, expand, "the k-reciprocal encoding", torch.get_num_threads(), is_long=True)
     encoding = sparse.vstack(blocks, format="csr")
     if averaged.shape[1] > 1:
         encoding = (_lists(averaged) @ encoding).tocsr()
@@ -113,7 +113,7 @@ def pairs_within(encoding: sparse.csr_matrix, max_distance: float, memory_budget
         )
 
     rows_of_group = max(ROWS_AT_LEAST, -(-num_rows // GROUPS))
-    groups = map_blocks(num_rows, rows_of_group, compare_group, "the Jaccard distances")
+    groups = map_blocks(num_rows, rows_of_group, compare_group, "the Jaccard distances", is_long=True)
     first, second, distances = (torch.cat(parts) for parts in zip(*chain.from_iterable(groups), strict=True))
     return first, second, distances
 

@@ -102,7 +102,7 @@ def encode(
         return _normalized(keys, weigh(values, keys // num_rows + start), stop - start, num_rows)
 
     rows = rows_within(memory_budget, 5 * num_rows + 32 * k1 * half)
-    encoding = _stack(map_blocks(num_rows, rows, expand, "the k-reciprocal encoding"))
+    encoding = _stack(map_blocks(num_rows, rows, expand, "the k-reciprocal encoding", is_long=True))
     return encoding if averaged.shape[1] == 1 else _average(encoding, averaged, memory_budget)
 
 
@@ -195,7 +195,9 @@ def pairs_within(
 
     most_meetings = int(index.num_meetings.max())
     rows = rows_within(memory_budget, 12 * num_rows + 56 * most_meetings)
-    first, second, distances = zip(*map_blocks(num_rows, rows, compare, "the Jaccard distances"), strict=True)
+    first, second, distances = zip(
+        *map_blocks(num_rows, rows, compare, "the Jaccard distances", is_long=True), strict=True
+    )
     return torch.cat(first), torch.cat(second), torch.cat(distances)
 
 

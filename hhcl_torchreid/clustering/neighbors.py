@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, explain_out_of_memory, is_out_of_memory
+from ..log import late_progress_bar
 from .blocks import default_budget, map_blocks, rows_within
 from .precision import in_float32
 from .screening import HalfPrecisionScreen, has_matrix_units
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "faiss", "torch")
 MANY = 512  # queries; to halve the gallery's precision takes as long as float32 products with some hundreds
 MEMORY_BUDGET_ON_CPU = 256 << 20
-LARGEST_TILE = 4096  # matrix products gain nothing from larger ones
+LARGEST_TILE = 1024  # stays in a processor's cache, and matrix products gain nothing from larger ones
 COPY_TOLERANCE = 1e-4  # what rounding may take from the similarity of a row to its copy
 NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
 
@@ -118,7 +120,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
         else:
             rows = rows_at_once(gallery, k, memory_budget)
             search_block = partial(torch_block, queries, gallery, k, None)
-        blocks = map_blocks(len(queries), rows, search_block, "the search") or [search_block(0, 0)]
+        blocks = map_blocks(len(queries), rows, search_block, "the search", is_long=True) or [search_block(0, 0)]
         neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     else:
         neighbors, similarities = _search_tiles(gallery, 0, len(queries), k, memory_budget, queries=queries)
@@ -180,6 +182,7 @@ def search(
             at_once,
             lambda start, stop: search_block(first + start, first + stop),
             "the neighbour search",
+            is_long=True,
         )
         # Of many processes and few images, some have no rows of their own.
         blocks = blocks or [search_block(first, last)]
@@ -252,12 +255,10 @@ def _search_tiles(
     """Searches on the CPU for all rows with half of the products: a tile of similarities serves its rows and columns.
 
     FAISS's heaps keep the best of every row while tile after tile passes by. The neighbours of some rows, ``first`` to
-    ``last``, are those that a search for all gives them, to the bit. With ``queries``, it is their rows that are sought
-    for.
+    ``last``, are those that a search for all gives them. With ``queries``, it is their rows that are sought for.
     """
     faiss = _faiss()
-    num_rows, gallery = len(features), features.numpy()
-    rows = gallery if queries is None else queries.numpy()
+    num_rows, rows = len(features), features if queries is None else queries
     is_symmetric = queries is None and last - first == num_rows
     similarities, neighbors = np.empty((last - first, k), np.float32), np.empty((last - first, k), np.int64)
     heaps = faiss.float_minheap_array_t()
@@ -272,17 +273,28 @@ def _search_tiles(
             lowest[start : start + len(tile)].clamp_(max=tile.amin(dim=1))
         heaps.addn(tile.shape[1], values, column_start, start - first, tile.shape[0])
 
-    for start in range(first, last, side):
-        for column_start in range(start if is_symmetric else 0, num_rows, side):
-            block, columns = rows[start : min(start + side, last)], gallery[column_start : column_start + side]
-            tile = buffers[0, : len(block) * len(columns)].view(len(block), len(columns))
-            np.matmul(block, columns.T, out=tile.numpy())
-            offer(tile, start, column_start)
-            if is_symmetric and column_start > start:
-                transposed = buffers[1, : tile.numel()].view(len(columns), len(block))
-                offer(transposed.copy_(tile.T), column_start, start)
+    parts = _even_parts(first, last, side)
+    num_pairs = sum((stop - start) * (num_rows - (start if is_symmetric else 0)) for start, stop in parts)
+    with late_progress_bar(total=num_pairs, desc="neighbour search", unit="pair", unit_scale=True) as progress:
+        for number, (start, stop) in enumerate(parts):
+            for column_start, column_stop in parts[number:] if is_symmetric else _even_parts(0, num_rows, side):
+                block, columns = rows[start:stop], features[column_start:column_stop]
+                tile = buffers[0, : len(block) * len(columns)].view(len(block), len(columns))
+                torch.mm(block, columns.T, out=tile)
+                offer(tile, start, column_start)
+                if is_symmetric and column_start > start:
+                    transposed = buffers[1, : tile.numel()].view(len(columns), len(block))
+                    offer(transposed.copy_(tile.T), column_start, start)
+                progress.update(tile.numel())
     heaps.reorder()
     return torch.from_numpy(neighbors), torch.from_numpy(similarities)
+
+
+def _even_parts(first: int, last: int, side: int) -> list[tuple[int, int]]:
+    """Bounds of parts of at most ``side`` rows, none much smaller: products of a few rows round in another way."""
+    count = -(-(last - first) // side)
+    bounds = [first + (last - first) * part // max(count, 1) for part in range(count + 1)]
+    return list(pairwise(bounds))
 
 
 def _tile_buffers(side: int) -> tuple[int, Tensor]:

@@ -77,7 +77,7 @@ def re_ranking(
     longest_query = int(encoding.offsets.diff()[:num_queries].max())
     fullest_column = int(columns.offsets.diff().max())
     bytes_per_query = 20 * result.shape[1] + 48 * min(longest_query * fullest_column, 16 * result.shape[1])
-    map_blocks(num_queries, rows_within(MEMORY_BUDGET, bytes_per_query), mix, "re-ranking")
+    map_blocks(num_queries, rows_within(MEMORY_BUDGET, bytes_per_query), mix, "re-ranking", is_long=True)
     return result
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import torchreid
 from numpy.typing import NDArray
 
+from ..log import late_progress_bar
+
 __all__ = ["can_be_found", "evaluate_rank"]
 
 MAX_RANK = 50
@@ -52,7 +54,7 @@ def evaluate_rank(
     blocks = [slice(start, start + rows) for start in range(0, num_queries, rows)]
     parts = [
         _hits(distances[block], query_identities[block], gallery_identities, query_cameras[block], gallery_cameras)
-        for block in blocks
+        for block in late_progress_bar(blocks, desc="measure rankings", unit="batch")
     ]
     first_hits, precisions = (np.concatenate(part) for part in zip(*parts, strict=True))
     if not len(precisions):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +14,7 @@ from PIL import Image
 from ..data.images import UNREADABLE
 from ..errors import InputError
 from ..files import csv_text, ordinary, replacing, replacing_folder, visible
+from ..log import late_progress_bar
 from .assignment import OUTLIER, Identities
 from .crops import Crops
 
@@ -64,13 +65,18 @@ def _write_folders(
     place: Path, crops: Crops, identities: Identities, names: Mapping[int, str], put: Callable[[Path, Path], Any]
 ) -> Path:
     with replacing_folder(place, option=OPTION) as folder:
-        for row, (path, identity) in enumerate(zip(crops.paths, identities.identity.tolist(), strict=True)):
+        for row, (path, identity) in enumerate(zip(_under_a_bar(crops), identities.identity.tolist(), strict=True)):
             if identity != OUTLIER:
                 own = folder / _folder_name(identity, names)
                 own.mkdir(exist_ok=True)
                 # The number keeps apart what has one name in two folders.
                 put(crops.root / path, own / f"{row:06d} {PurePosixPath(path).name[-LONGEST_NAME:]}")
     return place
+
+
+def _under_a_bar(crops: Crops) -> Iterable[str]:
+    """The paths, and how far the export is with them."""
+    return late_progress_bar(crops.paths, desc="export images", unit="img")
 
 
 def _folder_name(identity: int, names: Mapping[int, str]) -> str:
@@ -96,7 +102,7 @@ def _coco(folder: Path, crops: Crops, identities: Identities, names: Mapping[int
     category = {number: place for place, number in enumerate(numbers, 1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for path, identity in zip(crops.paths, identities.identity.tolist(), strict=True):
+    for path, identity in zip(_under_a_bar(crops), identities.identity.tolist(), strict=True):
         with suppress(*UNREADABLE), open(crops.root / path, "rb", opener=ordinary) as crop, Image.open(crop) as image:
             width, height = image.size
             images.append({"id": len(images) + 1, "file_name": visible(path), "width": width, "height": height})
@@ -149,7 +155,7 @@ def _market1501(folder: Path, crops: Crops, identities: Identities, names: Mappi
         for part in ("bounding_box_train", "query", "bounding_box_test"):
             (layout / part).mkdir(parents=True)
         asked: set[tuple[int, str]] = set()
-        for row, (path, place, camera) in enumerate(zip(crops.paths, places, crops.cameras, strict=True)):
+        for row, (path, place, camera) in enumerate(zip(_under_a_bar(crops), places, crops.cameras, strict=True)):
             if place == OUTLIER:
                 continue
             part = "bounding_box_train"

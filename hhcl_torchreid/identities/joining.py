@@ -18,6 +18,7 @@ from ..files import as_in_tables
 from ..labels import Images, Labeler
 from ..labels.base import UNKNOWN as UNKNOWN_TRACK
 from ..labels.tracks import none_can_join, whole_tracks, without_gaps
+from ..log import late_progress_bar
 from .assignment import OUTLIER
 from .camera_looks import camera_looks, without_looks
 from .crops import BY_CAMERA, Crops
@@ -89,7 +90,8 @@ class Known(NamedTuple):
             units: ``(B,)`` int64 on the CPU; images of the same unit count as far away.
         """
         found = []
-        for rows in torch.arange(len(queries)).split(ROWS_AT_ONCE):
+        batches = torch.arange(len(queries)).split(ROWS_AT_ONCE)
+        for rows in late_progress_bar(batches, desc="compare with identities", unit="batch"):
             similarities = self.bare @ queries[rows.to(queries.device)].T
             if units is not None:
                 similarities[(self.units[:, None] == units[rows]).to(queries.device)] = FAR
@@ -317,8 +319,9 @@ class JoiningLabeler:
                 return np.where(some.tracks.numpy() == UNKNOWN_TRACK, OUTLIER, pieces.of_images)
         # Among few images all are neighbours of all: without company they would be one person.
         nearest = min(COMPANY, len(self.known.features))
+        batches = late_progress_bar(features.split(ROWS_AT_ONCE), desc="compare with images", unit="batch")
         company = torch.cat(
-            [(rows @ self.known.features.T).topk(nearest).indices.flatten() for rows in features.split(ROWS_AT_ONCE)]
+            [(rows @ self.known.features.T).topk(nearest).indices.flatten() for rows in batches]
         ).unique()
         if some is not None:
             some = some.beside(len(company))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..clustering.centroids import cluster_centroids
 from ..clustering.linkage import average_linkage
 from ..errors import InputError
+from ..log import late_progress_bar
 from .base import UNKNOWN, Images
 
 __all__ = ["Pieces", "find_pieces", "joined_share", "label_pieces", "none_can_join", "whole_tracks", "without_gaps"]
@@ -147,7 +148,8 @@ def _later_parts(features: Tensor, pieces: Pieces, limit: float) -> np.ndarray:
     behind = np.zeros(len(features), bool)
     begins = np.cumsum(pieces.sizes) - pieces.sizes
     long = np.flatnonzero(pieces.sizes >= 2 * FEWEST_FRAMES)
-    for some in np.array_split(long, 1 + len(long) // 1024):
+    parts = np.array_split(long, 1 + len(long) // 1024)
+    for some in late_progress_bar(parts, desc="split tracks", unit="batch"):
         if not len(some):
             continue
         taken = np.minimum(pieces.sizes[some], FRAMES_COMPARED)

@@ -1,4 +1,5 @@
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from clustering_cases import DEVICES, unit_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hhcl_torchreid import log
 from hhcl_torchreid.clustering import blocks, k_nearest_neighbors, neighbors, selection
 from hhcl_torchreid.clustering.selection import largest_in_rows
 from hhcl_torchreid.errors import InputError, explain_out_of_memory
@@ -286,6 +288,22 @@ def test_other_errors_are_not_taken_for_memory():
         blocks.map_blocks(10, 5, fail, "a test")
     with pytest.raises(RuntimeError, match="a bug"):
         explain_out_of_memory("a test")(fail)()
+
+
+@pytest.mark.parametrize("is_long", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_that_take_long_show_how_far_they_are(is_long, threads, terminal, monkeypatch):
+    monkeypatch.setattr(log, "LATE", 0.2)
+    blocks.map_blocks(40, 10, lambda start, stop: time.sleep(0.3), "the test", threads, is_long)
+    assert ("test: " in terminal.getvalue() and "100%" in terminal.getvalue()) == is_long
+
+
+@pytest.mark.parametrize("backend", ["faiss", "torch"])
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_search_shows_a_bar_where_it_takes_long(seconds, backend, terminal, monkeypatch):
+    monkeypatch.setattr(log, "LATE", seconds)
+    k_nearest_neighbors(unit_rows(100, 8), 5, backend)
+    assert ("neighbour search: " in terminal.getvalue()) == (seconds == 0)
 
 
 def test_a_scratch_table_comes_back_clean_or_not_at_all():

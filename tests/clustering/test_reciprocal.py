@@ -140,13 +140,13 @@ class ShortMemory:
     def __init__(self, limit):
         self.limit = limit
 
-    def __call__(self, total, rows, work, task, threads=1):
+    def __call__(self, total, rows, work, task, threads=1, is_long=False):
         def work_within_limit(start, stop):
             if stop - start > self.limit:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
             return work(start, stop)
 
-        return map_blocks(total, rows, work_within_limit, task, threads)
+        return map_blocks(total, rows, work_within_limit, task, threads, is_long)
 
 
 def test_out_of_memory_is_tried_again_in_smaller_blocks(on_cpu, monkeypatch):

@@ -32,6 +32,11 @@ def test_equals_torchreids_whatever_the_blocks(rows, use_metric_cuhk03, monkeypa
     assert precision == pytest.approx(expected_precision, abs=1e-6)
 
 
+def test_measuring_shows_how_far_it_is(bars):
+    evaluation.evaluate_rank(*ranking())
+    assert "measure rankings: " in bars.getvalue()
+
+
 def test_no_query_that_can_be_found_is_refused_as_torchreid_does():
     distances, _, gallery_identities, query_cameras, gallery_cameras = ranking()
     strangers = np.full(40, 99)

@@ -460,6 +460,12 @@ def test_a_folder_for_each_identity(corrected, tmp_path, kind):
             assert file.is_symlink() == (kind == "links") and file.read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["folders", "links", "coco"])
+def test_an_export_shows_how_far_it_is(corrected, tmp_path, kind, bars):
+    export_identities(kind, tmp_path / "out", *corrected)
+    assert "export images: " in bars.getvalue()
+
+
 def test_tables_for_other_programs(corrected, tmp_path):
     crops, identities, names = corrected
     with open(export_identities("csv", tmp_path, crops, identities, names), encoding="utf-8", newline="") as file:

@@ -36,6 +36,12 @@ def test_the_images_of_a_track_get_one_label_and_people_are_found():
     assert torch.equal(alone, PseudoLabeler(eps=0.6, k1=20)(footage.features))
 
 
+def test_splitting_tracks_shows_how_far_it_is(bars):
+    footage = Footage()
+    find_pieces(footage.features, footage.images)
+    assert "split tracks: " in bars.getvalue()
+
+
 def test_tracks_without_frames_are_labelled_too():
     footage = Footage()
     footage.sightings = [seen._replace(frame=-1) for seen in footage.sightings]
