@@ -22,14 +22,18 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Standard error, which progress bars take for a terminal."""
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    return sys.stderr
+    """Called in a test, makes standard error what progress bars take for a terminal, and gives it."""
+
+    def make():
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        return sys.stderr
+
+    return make
 
 
 @pytest.fixture
 def bars(terminal, monkeypatch):
-    """What shows progress bars, also of what does not take long."""
+    """The same, with bars of what does not take long too."""
     monkeypatch.setattr(log, "LATE", 0)
     return terminal
 

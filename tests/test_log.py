@@ -121,22 +121,25 @@ def test_what_nobody_reads_is_an_error_as_of_print(level, monkeypatch):
     [(logging.INFO, False, True), (logging.INFO, True, False), (logging.WARNING, False, False)],
 )
 def test_bars_are_where_progress_is_shown(level, is_short, has_bar, terminal):
+    shown = terminal()
     with log.shown(level):
         assert list(log.progress_bar(range(3), is_short, desc="count")) == [0, 1, 2]
-    assert ("count" in terminal.getvalue()) == has_bar
+    assert ("count" in shown.getvalue()) == has_bar
 
 
 def test_a_program_that_wants_warnings_alone_sees_no_bars(terminal):
+    shown = terminal()
     with log.at_level(logging.WARNING):
         assert list(log.progress_bar(range(3))) == [0, 1, 2]
-    assert not terminal.getvalue()
+    assert not shown.getvalue()
 
 
 def test_a_late_bar_waits_until_the_work_has_taken_a_while(terminal, monkeypatch):
     monkeypatch.setattr(log, "LATE", 0.2)
+    shown = terminal()
     assert list(log.late_progress_bar(range(3), desc="at once")) == [0, 1, 2]
     for _ in log.late_progress_bar(range(4), desc="slow"):
         time.sleep(0.15)
-    assert "at once" not in terminal.getvalue()
-    assert "slow: " in terminal.getvalue()
-    assert "75%" in terminal.getvalue()
+    assert "at once" not in shown.getvalue()
+    assert "slow: " in shown.getvalue()
+    assert "75%" in shown.getvalue()

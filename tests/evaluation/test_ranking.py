@@ -33,8 +33,9 @@ def test_equals_torchreids_whatever_the_blocks(rows, use_metric_cuhk03, monkeypa
 
 
 def test_measuring_shows_how_far_it_is(bars):
+    shown = bars()
     evaluation.evaluate_rank(*ranking())
-    assert "measure rankings: " in bars.getvalue()
+    assert "measure rankings: " in shown.getvalue()
 
 
 def test_no_query_that_can_be_found_is_refused_as_torchreid_does():

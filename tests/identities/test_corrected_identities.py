@@ -462,8 +462,9 @@ def test_a_folder_for_each_identity(corrected, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["folders", "links", "coco"])
 def test_an_export_shows_how_far_it_is(corrected, tmp_path, kind, bars):
+    shown = bars()
     export_identities(kind, tmp_path / "out", *corrected)
-    assert "export images: " in bars.getvalue()
+    assert "export images: " in shown.getvalue()
 
 
 def test_tables_for_other_programs(corrected, tmp_path):

@@ -37,9 +37,9 @@ def test_the_images_of_a_track_get_one_label_and_people_are_found():
 
 
 def test_splitting_tracks_shows_how_far_it_is(bars):
-    footage = Footage()
+    footage, shown = Footage(people=5, together=3), bars()
     find_pieces(footage.features, footage.images)
-    assert "split tracks: " in bars.getvalue()
+    assert "split tracks: " in shown.getvalue()
 
 
 def test_tracks_without_frames_are_labelled_too():
