@@ -35,10 +35,11 @@ def test_equals_sorting_all_distances(backend, k, device):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_small_blocks_find_the_same(backend):
+@pytest.mark.parametrize("memory_budget", [800, 3_000, 5_000, 20_000])
+def test_small_blocks_find_the_same(backend, memory_budget):
     features = unit_rows(130, 16)
     whole = k_nearest_neighbors(features, 9, backend=backend)
-    in_blocks = k_nearest_neighbors(features, 9, backend=backend, memory_budget=20_000)
+    in_blocks = k_nearest_neighbors(features, 9, backend=backend, memory_budget=memory_budget)
     assert torch.equal(whole, in_blocks)
 
 
