@@ -44,7 +44,8 @@ def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_
         k: neighbours per row, the row itself included; at most N are given.
         backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device,
             and ``"torch"`` where there is no FAISS.
-        memory_budget: bytes that blocks of similarities may take; None takes 256 MB, or an eighth of a GPU's memory.
+        memory_budget: bytes that blocks of similarities may take; None takes 256 MB, or half of what the features take
+            where that is more, and on a GPU an eighth of its memory.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers on the features' device, nearest first.
@@ -112,7 +113,7 @@ def nearest(queries: Tensor, gallery: Tensor, k: int, memory_budget: int | None 
         of their numbers.
     """
     k = min(k, len(gallery))
-    memory_budget = memory_budget or default_budget(gallery.device, MEMORY_BUDGET_ON_CPU)
+    memory_budget = memory_budget or _default_budget(gallery)
     is_screened = len(queries) >= MANY and has_matrix_units(gallery)
     if is_screened or gallery.is_cuda or not _has_faiss():
         if is_screened:
@@ -165,7 +166,7 @@ def search(
     features = check_features(features)
     k = min(k, len(features))
     if memory_budget is None:
-        memory_budget = default_budget(features.device, MEMORY_BUDGET_ON_CPU)
+        memory_budget = _default_budget(features)
     if backend == "auto":
         is_torch = features.is_cuda or has_matrix_units(features) or not _has_faiss()
         backend = "torch" if is_torch else "faiss"
@@ -220,8 +221,13 @@ def _screened(
 
 def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> int:
     """Rows whose similarities to all others, and what selecting the ``k`` largest takes on top, a budget holds."""
-    memory_budget = memory_budget or default_budget(features.device, MEMORY_BUDGET_ON_CPU)
+    memory_budget = memory_budget or _default_budget(features)
     return rows_within(memory_budget, 4 * len(features) + 40 * math.isqrt(k * len(features)))
+
+
+def _default_budget(features: Tensor) -> int:
+    # A product lays out all features for itself first, which takes as long for a few rows as for many.
+    return default_budget(features.device, max(MEMORY_BUDGET_ON_CPU, features.nbytes // 2))
 
 
 def torch_block(

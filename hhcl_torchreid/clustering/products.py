@@ -5,6 +5,8 @@ from torch import Tensor
 
 __all__ = ["PairProducts", "RowProducts"]
 
+ROWS_TO_TRANSPOSE = 256
+
 
 class RowProducts:
     """Products of rows with all rows of a gallery, whose partial sums stay in float32.
@@ -63,8 +65,16 @@ class PairProducts(RowProducts):
                 products[own.start - start : own.stop - start, first:] = part[own.start - first : own.stop - first]
             if end < stop:
                 later = slice(max(start, end), stop)
-                products[later.start - start :, first:end] = part[:, later.start - first : later.stop - first].T
+                _transpose(
+                    part[:, later.start - first : later.stop - first], products[later.start - start :, first:end]
+                )
         return products
+
+
+def _transpose(products: Tensor, out: Tensor) -> None:
+    """Copies a transpose, of so few rows at a time that a core's cache holds the columns that they become."""
+    for rows, columns in zip(products.split(ROWS_TO_TRANSPOSE), out.split(ROWS_TO_TRANSPOSE, dim=1), strict=True):
+        columns.copy_(rows.T)
 
 
 def multiply(rows: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:

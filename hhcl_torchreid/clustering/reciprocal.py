@@ -11,8 +11,6 @@ References:
     Zhong, Zheng, Cao, Li: Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
 """
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from ..errors import InputError, explain_out_of_memory
 from . import jaccard_scipy, jaccard_torch
 from .neighbors import check_features, search
 from .precision import in_float32
+from .sparse import sparse_rows
 
 __all__ = ["graph_from_neighbors", "jaccard_graph"]
 
@@ -91,7 +90,4 @@ def _symmetric_csr(first: Tensor, second: Tensor, distances: Tensor, num_rows: i
     values = torch.cat([distances, distances, distances.new_zeros(num_rows)])[order]
     rows, columns = keys // num_rows, keys % num_rows
     offsets = torch.cat([rows.new_zeros(1), torch.bincount(rows, minlength=num_rows).cumsum(0)])
-    with warnings.catch_warnings():
-        # PyTorch calls CSR a beta, once per process; nothing but storage is asked of it here.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(offsets, columns, values, (num_rows, num_rows), check_invariants=False)
+    return sparse_rows(offsets, columns, values, (num_rows, num_rows))

@@ -1,6 +1,5 @@
 """Exact nearest neighbours at the speed of matrix units, which multiply numbers of half precision."""
 
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from .blocks import rows_within
 from .precision import cpu_has_matrix_units
 from .products import PairProducts, RowProducts
 from .selection import largest_in_rows
+from .sparse import sparse_rows
 
 __all__ = ["HalfPrecisionScreen", "has_matrix_units"]
 
@@ -18,9 +18,9 @@ __all__ = ["HalfPrecisionScreen", "has_matrix_units"]
 MORE_CANDIDATES = {torch.float16: 16, torch.bfloat16: 34}
 FARTHEST_CANDIDATES = 16
 # Below, comparing the candidates takes as long as float32 products of all.
-SMALLEST_ON_GPU, SMALLEST_ON_CPU = 16384, 8192
-ROWS_AT_ONCE = 1024
-BYTES_OF_PAIRS = 1 << 30  # that candidates' rows may take on a GPU, beside a block of similarities
+SMALLEST_ON_GPU, SMALLEST_ON_CPU = 12288, 8192
+BYTES_OF_COPIES_ON_GPU, BYTES_OF_COPIES_ON_CPU = 1 << 30, 8 << 20  # that rounding may take on top
+BYTES_TO_COPY = 4 + 8  # a number of a row, in float32 and then in float64
 SLACK = 1.01  # for the rounding of the bound itself
 
 
@@ -41,8 +41,8 @@ class HalfPrecisionScreen:
     whose rounded similarity is more than 2 B below the k-th largest one can be among the k most similar. Of every row a
     few more than k columns of the largest rounded similarities are taken (46 for 30 neighbours in fp16, on a GPU; 64 in
     bf16, on a CPU); where the last of those is not below that limit, the candidates come from float32 products instead.
-    The candidates are then compared by inner products of the rows as they were: in float64 on a GPU; on a CPU in
-    float32, and there only those above the limit.
+    Those above the limit are then compared by inner products of the rows as they were, in float64 on a GPU, in float32
+    on a CPU.
 
     Args:
         gallery (Tensor): (N, D) float32 rows of about unit length.
@@ -62,7 +62,7 @@ class HalfPrecisionScreen:
     """
 
     def __init__(self, gallery: Tensor, k: int, memory_budget: int = 0, for_all: bool = False) -> None:
-        self.gallery, self.k = gallery, k
+        self.gallery, self.k, self._memory_budget = gallery, k, memory_budget
         self.num_candidates = min(k + MORE_CANDIDATES[_dtype_of_halves(gallery)], len(gallery))
         self._own = _halve(gallery)
         self._longest, self._most_lost = self._own.lengths.max(), self._own.lost.max()
@@ -120,7 +120,9 @@ class HalfPrecisionScreen:
                 lowest[part] = similarities.amin(dim=1)
         self.rows_in_float32 += len(failed)
         self._pays = 2 * len(failed) <= len(rows)
-        candidates, order = candidates.sort(dim=1)
+        # Those that may be among the nearest come first in every row.
+        most = int(may_be.sum(dim=1).max()) if len(rows) else self.k
+        candidates, order = candidates[:, :most].sort(dim=1)
         similarities = self._compare(rows, candidates, may_be.gather(1, order))
         similarities, order = similarities.sort(dim=1, descending=True, stable=True)
         return candidates.gather(1, order[:, : self.k]), similarities[:, : self.k]
@@ -144,16 +146,18 @@ class HalfPrecisionScreen:
 
     def _compare(self, rows: Tensor, columns: Tensor, wanted: Tensor, otherwise: float = -torch.inf) -> Tensor:
         """(R, C) inner products with the gallery's rows of (R, C) ascending numbers; ``otherwise`` where not wanted."""
-        if not rows.is_cuda:
-            similarities = rows.new_full(columns.shape, otherwise)
-            similarities[wanted] = _products_at(rows, self.gallery, columns[wanted], wanted.sum(dim=1))
-            return similarities
-        size = rows_within(BYTES_OF_PAIRS, 12 * rows.shape[1] * columns.shape[1])
-        parts = [
-            torch.bmm(self.gallery[of_rows].double(), some.double().unsqueeze(2)).squeeze(2)
-            for some, of_rows in zip(rows.split(size), columns.split(size), strict=True)
-        ]
-        return torch.cat(parts)
+        dtype, products, size = rows.dtype, _products_at, max(1, len(rows))
+        if rows.is_cuda:
+            dtype, products = torch.float64, _products_in_float64
+            # As much as a block of similarities takes, which is gone by now but where ``lowest`` is asked for.
+            room = rows_within(max(self._memory_budget, BYTES_OF_COPIES_ON_GPU), BYTES_TO_COPY * rows.shape[1])
+            size = max(1, room // (1 + columns.shape[1]), room - len(self.gallery))
+        similarities = torch.full(columns.shape, otherwise, dtype=dtype, device=rows.device)
+        parts = zip(*(some.split(size) for some in (rows, columns, wanted)), strict=True)
+        similarities[wanted] = torch.cat(
+            [products(some, self.gallery, of_rows[which], which.sum(dim=1)) for some, of_rows, which in parts]
+        )
+        return similarities
 
 
 class _Halved(NamedTuple):
@@ -171,7 +175,8 @@ def _dtype_of_halves(rows: Tensor) -> torch.dtype:
 
 def _halve(rows: Tensor) -> _Halved:
     halves = rows.to(_dtype_of_halves(rows))
-    parts = list(zip(rows.split(ROWS_AT_ONCE), halves.split(ROWS_AT_ONCE), strict=True))
+    size = rows_within(BYTES_OF_COPIES_ON_GPU if rows.is_cuda else BYTES_OF_COPIES_ON_CPU, 8 * rows.shape[1])
+    parts = list(zip(rows.split(size), halves.split(size), strict=True))
     lost = torch.cat([torch.linalg.vector_norm(whole - half.float(), dim=1) for whole, half in parts])
     return _Halved(rows, halves, torch.linalg.vector_norm(rows, dim=1), lost)
 
@@ -192,10 +197,14 @@ def _told_apart(rounded: Tensor, k: int, strays: Tensor, size: int) -> tuple[Ten
 def _products_at(rows: Tensor, gallery: Tensor, columns: Tensor, counts: Tensor) -> Tensor:
     """Inner products of every row with as many rows of the gallery as ``counts`` says, one after the other."""
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    shape = (len(rows), len(gallery))
-    with warnings.catch_warnings():
-        # PyTorch calls CSR a beta, once per process.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        wanted = torch.sparse_csr_tensor(offsets, columns, rows.new_zeros(len(columns)), shape, check_invariants=False)
+    wanted = sparse_rows(offsets, columns, rows.new_zeros(len(columns)), (len(rows), len(gallery)))
     # A batched product would copy the gallery's rows, which takes ten times as long.
     return torch.sparse.sampled_addmm(wanted, rows, gallery.T, beta=0.0).values()
+
+
+def _products_in_float64(rows: Tensor, gallery: Tensor, columns: Tensor, counts: Tensor) -> Tensor:
+    """The same in float64, to which no row of the gallery is copied twice."""
+    is_used = torch.zeros(len(gallery), dtype=torch.bool, device=gallery.device)
+    is_used[columns] = True
+    places = is_used.cumsum(0) - 1
+    return _products_at(rows.double(), gallery[is_used].double(), places[columns], counts)
