@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("auto", "faiss", "torch")
 MANY = 512  # queries; to halve the gallery's precision takes as long as float32 products with some hundreds
 MEMORY_BUDGET_ON_CPU = 256 << 20
+MEMORY_BUDGET_ON_MATRIX_UNITS = 3 << 29  # holds half of the products of 37,000 images, which are then all that is done
 LARGEST_TILE = 1024  # stays in a processor's cache, and matrix products gain nothing from larger ones
 COPY_TOLERANCE = 1e-4  # what rounding may take from the similarity of a row to its copy
 NORM_TOLERANCE = 0.01  # half-precision features stray this far from length one
@@ -44,8 +45,8 @@ def k_nearest_neighbors(features: Tensor, k: int, backend: str = "auto", memory_
         k: neighbours per row, the row itself included; at most N are given.
         backend: ``"faiss"``, ``"torch"`` or ``"auto"``, which takes the one that is faster on the features' device,
             and ``"torch"`` where there is no FAISS.
-        memory_budget: bytes that blocks of similarities may take; None takes 256 MB, or half of what the features take
-            where that is more, and on a GPU an eighth of its memory.
+        memory_budget: bytes that blocks of similarities may take; None takes 256 MB, 1.6 GB where a CPU has matrix
+            units, and an eighth of a GPU's memory.
 
     Returns:
         ``(N, min(k, N))`` int64 row numbers on the features' device, nearest first.
@@ -226,8 +227,8 @@ def rows_at_once(features: Tensor, k: int, memory_budget: int | None = None) -> 
 
 
 def _default_budget(features: Tensor) -> int:
-    # A product lays out all features for itself first, which takes as long for a few rows as for many.
-    return default_budget(features.device, max(MEMORY_BUDGET_ON_CPU, features.nbytes // 2))
+    on_cpu = MEMORY_BUDGET_ON_MATRIX_UNITS if has_matrix_units(features) else MEMORY_BUDGET_ON_CPU
+    return default_budget(features.device, on_cpu)
 
 
 def torch_block(
