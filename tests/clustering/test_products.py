@@ -15,6 +15,7 @@ EXPECTED = (HALVES.double() @ HALVES.double().T).bfloat16()
 @pytest.fixture(params=[RowProducts, PairProducts])
 def products(request, monkeypatch):
     monkeypatch.setattr(PairProducts, "ROWS", 40)
+    monkeypatch.setattr(products_of_halves, "ROWS_TO_TRANSPOSE", 12)
     return request.param(HALVES)
 
 
