@@ -19,7 +19,8 @@ MORE_CANDIDATES = {torch.float16: 16, torch.bfloat16: 34}
 FARTHEST_CANDIDATES = 16
 # Below, comparing the candidates takes as long as float32 products of all.
 SMALLEST_ON_GPU, SMALLEST_ON_CPU = 12288, 8192
-BYTES_OF_COPIES_ON_GPU, BYTES_OF_COPIES_ON_CPU = 1 << 30, 8 << 20  # that rounding may take on top
+# Copies of rows in another precision: what rounding makes at a time, and what comparing may make whatever the budget.
+BYTES_OF_COPIES_ON_GPU, BYTES_OF_COPIES_ON_CPU = 1 << 30, 8 << 20
 BYTES_TO_COPY = 4 + 8  # a number of a row, in float32 and then in float64
 SLACK = 1.01  # for the rounding of the bound itself
 
@@ -149,7 +150,8 @@ class HalfPrecisionScreen:
         dtype, products, size = rows.dtype, _products_at, max(1, len(rows))
         if rows.is_cuda:
             dtype, products = torch.float64, _products_in_float64
-            # As much as a block of similarities takes, which is gone by now but where ``lowest`` is asked for.
+            # As much as a block of similarities takes, which is gone by now but where ``lowest`` is asked for. A part
+            # copies its own rows and those of its candidates, or all of the gallery at most.
             room = rows_within(max(self._memory_budget, BYTES_OF_COPIES_ON_GPU), BYTES_TO_COPY * rows.shape[1])
             size = max(1, room // (1 + columns.shape[1]), room - len(self.gallery))
         similarities = torch.full(columns.shape, otherwise, dtype=dtype, device=rows.device)
